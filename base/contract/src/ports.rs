@@ -1,0 +1,44 @@
+//! The ports: what one floor needs of another, as traits. The composition root (`ondol::assemble`) joins them.
+
+use std::time::{Duration, SystemTime};
+
+use crate::event::Event;
+use crate::request::Request;
+
+/// Something that answers requests: a local engine, a server elsewhere, or a script in a test.
+pub trait Generator: Send + Sync {
+    /// Takes a request and returns at once; everything that happens to it is sent to `events`, from another
+    /// thread, ending with one `Finished` or `Failed`.
+    fn submit(&self, request: Request, events: Box<dyn EventSink>);
+
+    /// The models in memory now.
+    fn loaded(&self) -> Vec<LoadedModel>;
+
+    /// Takes a model out of memory once its running requests end. `false`: it was not loaded.
+    fn unload(&self, model: &str) -> bool;
+}
+
+/// Where the events of one request go.
+pub trait EventSink: Send {
+    /// Delivers one event without blocking. `false`: nobody listens any more, and the request is to stop.
+    fn send(&mut self, event: Event) -> bool;
+
+    /// Whether anybody still listens; asked once a step, also while there is nothing to send.
+    fn is_open(&self) -> bool;
+}
+
+/// A model in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedModel {
+    /// The full name, with its tag.
+    pub name: String,
+    /// Bytes of memory: weights, cache and scratch.
+    pub memory_bytes: u64,
+    /// Of those, bytes on an accelerator.
+    pub device_bytes: u64,
+    pub context_tokens: u32,
+    /// When it will be unloaded; `None`: never.
+    pub expires_at: Option<SystemTime>,
+    /// Time its last load took.
+    pub load: Duration,
+}
