@@ -1,0 +1,162 @@
+//! GGUF: the reader of versions 2 and 3, little-endian, and a writer of version 3.
+//!
+//! Order of a file: header, metadata pairs, tensor descriptions, padding to the alignment, tensor data. [`Gguf::open`]
+//! reads up to the data once and proves all of it; nothing is read from the data section, whose pages come in when
+//! they are used. Source: the GGUF specification of ggml, and llama.cpp where the specification is silent.
+
+mod cursor;
+mod header;
+mod metadata;
+mod tensor;
+mod value;
+pub mod write;
+
+use std::{fmt, path::Path, sync::Arc};
+
+pub use self::{
+    metadata::Metadata,
+    tensor::Tensor,
+    value::{Array, NumberArray, StringArray, Value, ValueType},
+};
+pub use crate::error::{GgufError, MetadataError};
+
+use self::{cursor::Cursor, header::Header, tensor::Described};
+use crate::map::MappedFile;
+
+/// The whole file, wherever it lies.
+pub(crate) type Storage = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Alignment of files that do not say.
+const ALIGNMENT_DEFAULT: u32 = 32;
+
+/// A model file, proven whole. Cheap to clone.
+#[derive(Clone)]
+pub struct Gguf(Arc<Inner>);
+
+struct Inner {
+    file: Storage,
+    version: u32,
+    metadata: Metadata,
+    /// In the order of the file.
+    tensors: Vec<Tensor>,
+    /// Positions in `tensors`, sorted by name.
+    by_name: Vec<u32>,
+}
+
+impl Gguf {
+    /// Maps the file and proves its header: after this, every view of it is inside the file.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        let file =
+            MappedFile::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
+        Self::read(Arc::new(file))
+    }
+
+    /// The same for a file already in memory.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, GgufError> {
+        Self::read(Arc::new(bytes))
+    }
+
+    /// Keys and values.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// All tensors in the order of the file.
+    #[must_use]
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.0.tensors
+    }
+
+    /// The tensor called `name`.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        let Inner { tensors, by_name, .. } = &*self.0;
+        let found = by_name.binary_search_by(|at| (*tensors[*at as usize].name).cmp(name)).ok()?;
+        Some(&tensors[by_name[found] as usize])
+    }
+
+    /// The bytes of a tensor of this file. Empty for a tensor of another file that lies outside this one.
+    #[must_use]
+    pub fn tensor_bytes(&self, tensor: &Tensor) -> &[u8] {
+        (*self.0.file).as_ref().get(tensor.range()).unwrap_or_default()
+    }
+
+    /// The whole file, to be kept by who keeps views into it; `Tensor::range` indexes it.
+    #[must_use]
+    pub fn storage(&self) -> Arc<dyn AsRef<[u8]> + Send + Sync> {
+        self.0.file.clone()
+    }
+
+    /// GGUF version of the file: 2 or 3.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.0.version
+    }
+
+    fn read(file: Storage) -> Result<Self, GgufError> {
+        let bytes: &[u8] = (*file).as_ref();
+        let mut cursor = Cursor::new(bytes, 0);
+        let header = Header::read(&mut cursor, bytes)?;
+        let metadata = Metadata::read(&file, &mut cursor, header.pairs)?;
+        check_split(&metadata)?;
+        let alignment = alignment(&metadata)?;
+        let mut described = Vec::new();
+        for index in 0..header.tensors {
+            described.push(Described::read(&mut cursor, index as u64)?);
+        }
+        // Files without tensors (vocabularies) may end before the padding; then no tensor needs the start.
+        let data = cursor.at().checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
+        let tensors: Vec<Tensor> = described
+            .into_iter()
+            .map(|tensor| tensor.place(data, bytes.len(), alignment))
+            .collect::<Result<_, _>>()?;
+        tensor::check_overlap(&tensors)?;
+        let by_name = tensor::index(&tensors)?;
+        Ok(Self(Arc::new(Inner { version: header.version, metadata, tensors, by_name, file })))
+    }
+}
+
+impl fmt::Debug for Gguf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gguf")
+            .field("version", &self.0.version)
+            .field("metadata", &self.0.metadata.len())
+            .field("tensors", &self.0.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn alignment(metadata: &Metadata) -> Result<usize, GgufError> {
+    let found = match metadata.get("general.alignment") {
+        None => ALIGNMENT_DEFAULT,
+        Some(Value::U32(value)) => value,
+        Some(other) => {
+            return Err(GgufError::Alignment { found: format!("a value of type {}", other.kind().name()) });
+        }
+    };
+    usize::try_from(found)
+        .ok()
+        .filter(|alignment| *alignment >= 8 && alignment.is_power_of_two())
+        .ok_or(GgufError::Alignment { found: found.to_string() })
+}
+
+/// A part of a split model holds only some of the tensors: said here, before someone misses them.
+fn check_split(metadata: &Metadata) -> Result<(), GgufError> {
+    let wrong = |error: MetadataError| GgufError::SplitMetadata(error.to_string());
+    let count = metadata.u64("split.count").map_err(wrong)?;
+    let number = metadata.u64("split.no").map_err(wrong)?;
+    match (number, count) {
+        (number, Some(count)) if count > 1 => {
+            let number = number.unwrap_or(0);
+            if number >= count {
+                return Err(GgufError::SplitMetadata(format!("part {number} of {count}, counted from 0")));
+            }
+            Err(GgufError::Split { number, count })
+        }
+        (Some(number), _) if number > 0 => Err(GgufError::SplitMetadata(format!(
+            "it is part {number}, counted from 0, of an unknown number"
+        ))),
+        _ => Ok(()),
+    }
+}

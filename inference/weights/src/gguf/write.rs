@@ -1,0 +1,181 @@
+//! A GGUF version 3 file built in memory: for tests, and for writing quantised models later.
+//!
+//! The writer trusts its caller, who is us: a tensor whose bytes do not match its shape is a bug and panics. Files
+//! that are wrong on purpose are made elsewhere (`seeded::bad`).
+
+use kernels::BlockType;
+
+use super::{ALIGNMENT_DEFAULT, value::ValueType};
+
+/// Collects pairs and tensors in the order they shall have in the file.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    pairs: Vec<u8>,
+    pairs_count: u64,
+    tensors: Vec<Description>,
+    alignment: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Description {
+    name: String,
+    shape: Vec<usize>,
+    block_type: BlockType,
+    bytes: Vec<u8>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { pairs: Vec::new(), pairs_count: 0, tensors: Vec::new(), alignment: ALIGNMENT_DEFAULT }
+    }
+}
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $one:ident $many:ident $type:ty, $kind:ident;)*) => {
+        $(
+            $(#[$doc])*
+            pub fn $one(&mut self, key: &str, value: $type) -> &mut Self {
+                self.pair(key, ValueType::$kind).extend(value.to_le_bytes());
+                self
+            }
+
+            /// An array of the same.
+            pub fn $many(&mut self, key: &str, values: &[$type]) -> &mut Self {
+                let out = self.array(key, ValueType::$kind, values.len());
+                values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+                self
+            }
+        )*
+    };
+}
+
+impl Writer {
+    /// An empty file.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    numbers! {
+        /// A number of 8 bits.
+        u8 u8s u8, U8;
+        /// A signed number of 8 bits.
+        i8 i8s i8, I8;
+        /// A number of 16 bits.
+        u16 u16s u16, U16;
+        /// A signed number of 16 bits.
+        i16 i16s i16, I16;
+        /// A number of 32 bits.
+        u32 u32s u32, U32;
+        /// A signed number of 32 bits.
+        i32 i32s i32, I32;
+        /// A number of 64 bits.
+        u64 u64s u64, U64;
+        /// A signed number of 64 bits.
+        i64 i64s i64, I64;
+        /// A floating point number of 32 bits.
+        f32 f32s f32, F32;
+        /// A floating point number of 64 bits.
+        f64 f64s f64, F64;
+    }
+
+    /// A boolean.
+    pub fn bool(&mut self, key: &str, value: bool) -> &mut Self {
+        self.pair(key, ValueType::Bool).push(value.into());
+        self
+    }
+
+    /// An array of booleans.
+    pub fn bools(&mut self, key: &str, values: &[bool]) -> &mut Self {
+        let out = self.array(key, ValueType::Bool, values.len());
+        out.extend(values.iter().map(|value| u8::from(*value)));
+        self
+    }
+
+    /// Text.
+    pub fn string(&mut self, key: &str, value: &str) -> &mut Self {
+        put_string(self.pair(key, ValueType::String), value.as_bytes());
+        self
+    }
+
+    /// An array of text; bytes that are not UTF-8 are possible, as they are in files.
+    pub fn strings<S: AsRef<[u8]>>(&mut self, key: &str, values: &[S]) -> &mut Self {
+        let out = self.array(key, ValueType::String, values.len());
+        values.iter().for_each(|value| put_string(out, value.as_ref()));
+        self
+    }
+
+    /// Another alignment than 32; also writes the key.
+    pub fn alignment(&mut self, alignment: u32) -> &mut Self {
+        assert!(alignment >= 8 && alignment.is_power_of_two(), "alignment {alignment}");
+        self.alignment = alignment;
+        self.u32("general.alignment", alignment)
+    }
+
+    /// A tensor; `shape[0]` is the row length.
+    ///
+    /// # Panics
+    /// When the bytes do not match shape and type: our own mistake.
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        block_type: BlockType,
+        bytes: Vec<u8>,
+    ) -> &mut Self {
+        let rows: usize = shape[1..].iter().product();
+        assert_eq!(
+            block_type.row_bytes(shape[0]).map(|row| row * rows),
+            Some(bytes.len()),
+            "{name} {shape:?}"
+        );
+        self.tensors.push(Description { name: name.to_owned(), shape: shape.to_owned(), block_type, bytes });
+        self
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn finish(&self) -> Vec<u8> {
+        let alignment = self.alignment as usize;
+        let mut file = Vec::new();
+        file.extend(b"GGUF");
+        file.extend(3u32.to_le_bytes());
+        file.extend((self.tensors.len() as u64).to_le_bytes());
+        file.extend(self.pairs_count.to_le_bytes());
+        file.extend(&self.pairs);
+        let mut offset = 0;
+        for tensor in &self.tensors {
+            put_string(&mut file, tensor.name.as_bytes());
+            file.extend((tensor.shape.len() as u32).to_le_bytes());
+            tensor.shape.iter().for_each(|extent| file.extend((*extent as u64).to_le_bytes()));
+            file.extend(tensor.block_type.gguf_id().to_le_bytes());
+            file.extend((offset as u64).to_le_bytes());
+            offset = (offset + tensor.bytes.len()).next_multiple_of(alignment);
+        }
+        for tensor in &self.tensors {
+            file.resize(file.len().next_multiple_of(alignment), 0);
+            file.extend(&tensor.bytes);
+        }
+        file.resize(file.len().next_multiple_of(alignment), 0);
+        file
+    }
+
+    fn pair(&mut self, key: &str, kind: ValueType) -> &mut Vec<u8> {
+        self.pairs_count += 1;
+        put_string(&mut self.pairs, key.as_bytes());
+        self.pairs.extend(kind.gguf_id().to_le_bytes());
+        &mut self.pairs
+    }
+
+    fn array(&mut self, key: &str, kind: ValueType, len: usize) -> &mut Vec<u8> {
+        let out = self.pair(key, ValueType::Array);
+        out.extend(kind.gguf_id().to_le_bytes());
+        out.extend((len as u64).to_le_bytes());
+        out
+    }
+}
+
+fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text);
+}
