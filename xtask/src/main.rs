@@ -1,1 +1,53 @@
-fn main() {}
+//! The project's own tools, run as `cargo xtask …`: `tidy` holds the repository to its written rules, `test` runs
+//! everything that CI runs.
+//!
+//! It stands beside the house, in no journey; nothing depends on it. It deliberately knows no crate of ours: it reads
+//! files and starts the programs that people start. Tests: unit, fixtures (small workspaces with one fault each), and
+//! the repository itself.
+
+mod journeys;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  tidy                    hold the repository to its written rules
+  test                    everything: format, tidy, lints, tests, then the journeys with real weights
+  test --fast             all of that but the journeys
+  test --journeys [NAME]  only the journeys, or one of them
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = workspace_root();
+    let result = match words.as_slice() {
+        ["tidy"] => tidy::run(&root),
+        ["test"] => test::run(&root, test::Scope::Everything),
+        ["test", "--fast"] => test::run(&root, test::Scope::Fast),
+        ["test", "--journeys"] => test::run(&root, test::Scope::Journeys(None)),
+        ["test", "--journeys", name] => test::run(&root, test::Scope::Journeys(Some((*name).to_owned()))),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder that holds the workspace's `Cargo.toml`.
+fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
