@@ -1,0 +1,249 @@
+//! [`contract::Event`] → Ollama's frames. A stream is one JSON object a line; a whole reply is the last object with
+//! everything said before it put in. Also the `parameters` and `modelfile` texts of `/api/show`.
+
+use std::time::SystemTime;
+
+use contract::{Event, FinishReason, Finished, GenerateError, TokenLogprob, Usage};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::error::ErrorReply;
+use super::wire::{ChatFrame, ChatMessage, GenerateFrame, Logprob, Metrics, nanoseconds, timestamp};
+
+/// Which of the two shapes an answer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/api/generate`
+    Generate,
+    /// `/api/chat`
+    Chat,
+}
+
+/// Writes one answer. Feed it every event in order, either through [`Answer::line`] or through
+/// [`Answer::collect`], never both.
+#[derive(Debug)]
+pub struct Answer {
+    endpoint: Endpoint,
+    model: String,
+    raw: bool,
+    text: String,
+    logprobs: Vec<Logprob>,
+}
+
+impl Answer {
+    /// `model` is repeated as the client wrote it. `raw` answers carry no `context`.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, model: impl Into<String>, raw: bool) -> Self {
+        Self { endpoint, model: model.into(), raw, text: String::new(), logprobs: Vec::new() }
+    }
+
+    /// The line for an event, with its newline; `None` when Ollama says nothing for it.
+    pub fn line(&mut self, event: &Event, now: SystemTime) -> Option<String> {
+        match event {
+            Event::Started(_) => None,
+            Event::Text(delta) => {
+                let logprobs = delta.logprobs.iter().map(logprob).collect();
+                Some(self.frame(delta.text.clone(), logprobs, None, now))
+            }
+            Event::Finished(finished) => Some(self.frame(String::new(), Vec::new(), Some(finished), now)),
+            Event::Failed(error) => Some(error_line(error)),
+        }
+        .map(with_newline)
+    }
+
+    /// Takes an event of an answer that is sent whole; the last one gives the body.
+    pub fn collect(&mut self, event: &Event, now: SystemTime) -> Option<Result<String, ErrorReply>> {
+        match event {
+            Event::Started(_) => None,
+            Event::Text(delta) => {
+                self.text.push_str(&delta.text);
+                self.logprobs.extend(delta.logprobs.iter().map(logprob));
+                None
+            }
+            Event::Finished(finished) => {
+                let (text, logprobs) = (std::mem::take(&mut self.text), std::mem::take(&mut self.logprobs));
+                Some(Ok(self.frame(text, logprobs, Some(finished), now)))
+            }
+            Event::Failed(error) => Some(Err(error.into())),
+        }
+    }
+
+    /// The only frame of a request that took its model out of memory.
+    #[must_use]
+    pub fn unloaded(&self, now: SystemTime) -> String {
+        self.write(String::new(), Vec::new(), true, Some("unload"), Vec::new(), None, now)
+    }
+
+    fn frame(
+        &self,
+        text: String,
+        logprobs: Vec<Logprob>,
+        finished: Option<&Finished>,
+        now: SystemTime,
+    ) -> String {
+        let Some(finished) = finished else {
+            return self.write(text, logprobs, false, None, Vec::new(), None, now);
+        };
+        // Ollama's reply to a load has no figures, and clients tell it by that.
+        let metrics = (finished.reason != FinishReason::Load).then(|| metrics(&finished.usage));
+        let context = if self.raw { Vec::new() } else { finished.context.clone() };
+        self.write(text, logprobs, true, Some(done_reason(finished.reason)), context, metrics, now)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one place where both shapes take the same parts")]
+    fn write(
+        &self,
+        text: String,
+        logprobs: Vec<Logprob>,
+        done: bool,
+        done_reason: Option<&'static str>,
+        context: Vec<u32>,
+        metrics: Option<Metrics>,
+        now: SystemTime,
+    ) -> String {
+        let (model, created_at) = (self.model.clone(), timestamp(now));
+        match self.endpoint {
+            Endpoint::Generate => json(&GenerateFrame {
+                model,
+                created_at,
+                response: text,
+                done,
+                done_reason,
+                context,
+                metrics,
+                logprobs,
+            }),
+            Endpoint::Chat => json(&ChatFrame {
+                model,
+                created_at,
+                message: ChatMessage { role: "assistant", content: text },
+                done,
+                done_reason,
+                logprobs,
+                metrics,
+            }),
+        }
+    }
+}
+
+/// A value as one line of JSON with its newline.
+pub fn line(value: &impl Serialize) -> String {
+    with_newline(json(value))
+}
+
+fn json(value: &impl Serialize) -> String {
+    // Our own shapes have text keys and finite numbers (see `finite`), which is all that writing JSON asks for.
+    serde_json::to_string(value).expect("our shapes are JSON")
+}
+
+fn with_newline(mut text: String) -> String {
+    text.push('\n');
+    text
+}
+
+fn error_line(error: &GenerateError) -> String {
+    ErrorReply::from(error).body().to_string()
+}
+
+fn done_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        FinishReason::Load => "load",
+    }
+}
+
+fn metrics(usage: &Usage) -> Metrics {
+    Metrics {
+        total_duration: nanoseconds(usage.total),
+        load_duration: nanoseconds(usage.load),
+        prompt_eval_count: usage.prompt_tokens,
+        prompt_eval_duration: nanoseconds(usage.prompt),
+        eval_count: usage.generated_tokens,
+        eval_duration: nanoseconds(usage.generate),
+    }
+}
+
+fn logprob(token: &TokenLogprob) -> Logprob {
+    Logprob {
+        token: String::from_utf8_lossy(&token.bytes).into_owned(),
+        logprob: finite(token.logprob),
+        bytes: token.bytes.clone(),
+        top_logprobs: token.top.iter().map(logprob).collect(),
+    }
+}
+
+/// JSON has no infinity: an impossible token gets the number that OpenAI's specification names for it.
+pub(crate) fn finite(logprob: f32) -> f32 {
+    if logprob.is_finite() { logprob } else { -9999.0 }
+}
+
+/// `parameters` of `/api/show`: one a line, the name padded to 30.
+#[must_use]
+pub fn parameters_text(parameters: &[(String, Value)]) -> String {
+    let mut lines = Vec::new();
+    for (name, value) in parameters {
+        match value {
+            Value::Array(items) => lines.extend(items.iter().map(|item| format!("{name:<30} {item}"))),
+            other => lines.push(format!("{name:<30} {other}")),
+        }
+    }
+    lines.join("\n")
+}
+
+/// What a Modelfile is written from.
+#[derive(Debug, Clone, Default)]
+pub struct Modelfile<'a> {
+    pub name: &'a str,
+    /// The file or blob that `FROM` names.
+    pub from: &'a str,
+    pub template: Option<&'a str>,
+    pub system: Option<&'a str>,
+    pub parameters: &'a [(String, Value)],
+    pub licence: Option<&'a str>,
+}
+
+/// `modelfile` of `/api/show`.
+#[must_use]
+pub fn modelfile_text(parts: &Modelfile<'_>) -> String {
+    let mut text = format!(
+        "# Modelfile generated by \"ollama show\"\n# To build a new Modelfile based on this, replace FROM with:\n\
+         # FROM {}\n\nFROM {}\n",
+        parts.name, parts.from
+    );
+    let mut block = |word: &str, body: Option<&str>| {
+        if let Some(body) = body.filter(|body| !body.is_empty()) {
+            text.push_str(&format!("{word} {}\n", quoted(body)));
+        }
+    };
+    block("TEMPLATE", parts.template);
+    block("SYSTEM", parts.system);
+    for (name, value) in parts.parameters {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| text.push_str(&parameter(name, item))),
+            other => text.push_str(&parameter(name, other)),
+        }
+    }
+    if let Some(licence) = parts.licence.filter(|licence| !licence.is_empty()) {
+        text.push_str(&format!("LICENSE \"\"\"{licence}\"\"\"\n"));
+    }
+    text
+}
+
+fn parameter(name: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("PARAMETER {name} {}\n", quoted(text)),
+        other => format!("PARAMETER {name} {other}\n"),
+    }
+}
+
+/// A Modelfile quotes what has spaces at its ends, and takes three quotes around lines and quotes.
+fn quoted(text: &str) -> String {
+    if text.contains('\n') || text.contains('"') {
+        format!("\"\"\"{text}\"\"\"")
+    } else if text.starts_with(' ') || text.ends_with(' ') {
+        format!("\"{text}\"")
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,394 @@
+//! OpenAI's requests → [`contract::Request`].
+
+use std::time::Duration;
+
+use contract::{Input, KeepAlive, Message, Request, Role, ToolCall};
+use serde_json::{Map, Value};
+
+use super::error::{RequestError, with_article};
+use super::refused;
+use crate::fields::{Fields, Kind, whole};
+use crate::ollama;
+
+/// More stop strings than this are refused. OpenAI takes four; peers take more.
+const STOPS_MAX: usize = 64;
+
+/// A chat or completion request, read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    pub request: Request,
+    pub stream: bool,
+    /// Whether a last chunk with the usage was asked for.
+    pub include_usage: bool,
+    /// The prompt, when it is to stand before the answer.
+    pub echo: Option<String>,
+    /// What was not followed, for the log and the reply's header.
+    pub warnings: Vec<String>,
+}
+
+/// Fields that both endpoints read.
+const SHARED_FIELDS: &[&str] = &[
+    "frequency_penalty",
+    "keep_alive",
+    "logprobs",
+    "max_tokens",
+    "min_p",
+    "model",
+    "n",
+    "num_ctx",
+    "presence_penalty",
+    "repeat_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "top_k",
+    "top_p",
+    "ttl",
+];
+
+/// Reads the body of `POST /v1/chat/completions`.
+///
+/// ```
+/// let body = br#"{"model":"smollm2","messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
+/// let parsed = dialects::openai::request::chat(body).unwrap();
+/// assert!(parsed.stream && !parsed.include_usage);
+/// ```
+pub fn chat(body: &[u8]) -> Result<Parsed, RequestError> {
+    const FIELDS: &[&str] = &["max_completion_tokens", "messages", "top_logprobs"];
+    let map = object(body)?;
+    let fields = Fields::top(&map);
+    let model = required_model(&fields)?;
+    let items = fields.array("messages")?;
+    let items = items.ok_or_else(|| RequestError::Missing { param: "messages".to_owned() })?;
+    if items.is_empty() {
+        return Err(RequestError::EmptyArray { param: "messages".to_owned() });
+    }
+    let mut messages = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        messages.push(read_message(&Fields::at(item, format!("messages[{index}]"))?)?);
+    }
+    name_tool_results(&mut messages);
+    let mut request = Request::new(model, Input::Chat { messages, tools: Vec::new() });
+    let newer = integer(&fields, "max_completion_tokens", 1, i64::MAX)?;
+    let older = integer(&fields, "max_tokens", 1, i64::MAX)?;
+    request.limits.new_tokens_max = newer.or(older).map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+    request.logprobs = chat_logprobs(&fields)?;
+    finish(&fields, FIELDS, request, None)
+}
+
+fn chat_logprobs(fields: &Fields<'_>) -> Result<Option<u8>, RequestError> {
+    let wanted = fields.boolean("logprobs")?.unwrap_or(false);
+    let top = integer(fields, "top_logprobs", 0, 20)?;
+    if top.is_some_and(|top| top > 0) && !wanted {
+        let param = "top_logprobs".to_owned();
+        return Err(RequestError::Conflict { param, why: "it needs 'logprobs' to be true" });
+    }
+    Ok(wanted.then(|| u8::try_from(top.unwrap_or(0)).unwrap_or(20)))
+}
+
+/// Reads the body of `POST /v1/completions`.
+pub fn completion(body: &[u8]) -> Result<Parsed, RequestError> {
+    const FIELDS: &[&str] = &["best_of", "echo", "prompt"];
+    let map = object(body)?;
+    let fields = Fields::top(&map);
+    let model = required_model(&fields)?;
+    let input = prompt(&fields)?;
+    let logprobs = integer(&fields, "logprobs", 0, 5)?;
+    only_one(&fields, "best_of")?;
+    let echo = match (fields.boolean("echo")?.unwrap_or(false), &input) {
+        (false, _) => None,
+        (true, _) if logprobs.is_some() => {
+            let why = "the log-probabilities of an echoed prompt are not supported yet";
+            return Err(RequestError::Conflict { param: "echo".to_owned(), why });
+        }
+        (true, Input::Text(text)) => Some(text.clone()),
+        (true, _) => {
+            let why = "a prompt of token ids cannot be echoed";
+            return Err(RequestError::Conflict { param: "echo".to_owned(), why });
+        }
+    };
+    let mut request = Request::new(model, input);
+    let tokens = integer(&fields, "max_tokens", 0, i64::MAX)?;
+    request.limits.new_tokens_max = tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+    request.logprobs = logprobs.map(|top| u8::try_from(top).unwrap_or(5));
+    finish(&fields, FIELDS, request, echo)
+}
+
+/// A text, token ids, or a list that holds exactly one of these.
+fn prompt(fields: &Fields<'_>) -> Result<Input, RequestError> {
+    let value = fields.get("prompt").ok_or_else(|| RequestError::Missing { param: "prompt".to_owned() })?;
+    let wrong = |found: &Value| RequestError::Type {
+        param: "prompt".to_owned(),
+        wanted: "a string, an array of strings, or an array of integers".to_owned(),
+        found: with_article(Kind::of(found)),
+    };
+    let items = match value {
+        Value::String(text) => return Ok(Input::Text(text.clone())),
+        Value::Array(items) => items.as_slice(),
+        other => return Err(wrong(other)),
+    };
+    match items {
+        [] => Err(RequestError::EmptyArray { param: "prompt".to_owned() }),
+        [Value::String(text)] => Ok(Input::Text(text.clone())),
+        [Value::Array(ids)] if !ids.is_empty() => {
+            token_ids(ids).map(Input::Tokens).ok_or_else(|| wrong(&items[0]))
+        }
+        [Value::Number(_), ..] => token_ids(items).map(Input::Tokens).ok_or_else(|| wrong(value)),
+        [Value::String(_) | Value::Array(_), ..] => Err(RequestError::UnsupportedValue {
+            param: "prompt".to_owned(),
+            found: format!("{} prompts at once", items.len()),
+            only: "Only one is supported.",
+        }),
+        _ => Err(wrong(&items[0])),
+    }
+}
+
+fn token_ids(items: &[Value]) -> Option<Vec<u32>> {
+    items.iter().map(|item| u32::try_from(whole(item)?).ok()).collect()
+}
+
+/// What both endpoints read in the same way.
+fn finish(
+    fields: &Fields<'_>,
+    own: &[&str],
+    mut request: Request,
+    echo: Option<String>,
+) -> Result<Parsed, RequestError> {
+    let known: Vec<&str> = SHARED_FIELDS.iter().chain(own).copied().collect();
+    let warnings = refused::check(fields, &known)?;
+    only_one(fields, "n")?;
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let include_usage = stream_options(fields)?;
+    request.stop = stop(fields)?;
+    request.keep_alive = keep_alive(fields)?;
+    // OpenAI's clients are told when a conversation does not fit; they never lose turns unasked.
+    request.limits.truncate = false;
+    request.limits.context_tokens =
+        integer(fields, "num_ctx", 1, i64::from(u32::MAX))?.and_then(|tokens| u32::try_from(tokens).ok());
+    let sampling = &mut request.sampling;
+    sampling.temperature = decimal(fields, "temperature", 0.0, 2.0)?;
+    sampling.top_p = decimal(fields, "top_p", 0.0, 1.0)?;
+    sampling.min_p = decimal(fields, "min_p", 0.0, 1.0)?;
+    sampling.presence_penalty = decimal(fields, "presence_penalty", -2.0, 2.0)?;
+    sampling.frequency_penalty = decimal(fields, "frequency_penalty", -2.0, 2.0)?;
+    let vllm = decimal(fields, "repetition_penalty", 0.01, 100.0)?;
+    let llama = decimal(fields, "repeat_penalty", 0.01, 100.0)?;
+    sampling.repeat_penalty = vllm.or(llama);
+    // -1 is vLLM's way to say "off".
+    let top_k = integer(fields, "top_k", -1, i64::from(u32::MAX))?;
+    sampling.top_k = top_k.map(|top_k| u32::try_from(top_k).unwrap_or(0));
+    // Negative seeds are seeds like any other: the bits count.
+    sampling.seed = integer(fields, "seed", i64::MIN, i64::MAX)?.map(|seed| seed as u64);
+    Ok(Parsed { request, stream, include_usage, echo, warnings })
+}
+
+fn stream_options(fields: &Fields<'_>) -> Result<bool, RequestError> {
+    let Some(options) = fields.object("stream_options")? else { return Ok(false) };
+    if options.boolean("include_obfuscation")?.unwrap_or(false) {
+        let param = options.path("include_obfuscation");
+        return Err(RequestError::UnsupportedParameter { param });
+    }
+    Ok(options.boolean("include_usage")?.unwrap_or(false))
+}
+
+fn stop(fields: &Fields<'_>) -> Result<Vec<String>, RequestError> {
+    let wrong = |found: &Value| RequestError::Type {
+        param: "stop".to_owned(),
+        wanted: "a string or an array of strings".to_owned(),
+        found: with_article(Kind::of(found)),
+    };
+    let items = match fields.get("stop") {
+        None => return Ok(Vec::new()),
+        Some(item @ Value::String(_)) => std::slice::from_ref(item),
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(other) => return Err(wrong(other)),
+    };
+    if items.len() > STOPS_MAX {
+        return Err(RequestError::LongArray { param: "stop".to_owned(), bound: STOPS_MAX });
+    }
+    let mut stops = Vec::with_capacity(items.len());
+    for item in items {
+        let text = item.as_str().ok_or_else(|| wrong(item))?;
+        // An empty stop string would end every answer before it begins.
+        if !text.is_empty() {
+            stops.push(text.to_owned());
+        }
+    }
+    Ok(stops)
+}
+
+/// Ollama's `keep_alive`, or LM Studio's `ttl` in seconds.
+fn keep_alive(fields: &Fields<'_>) -> Result<Option<KeepAlive>, RequestError> {
+    if let Some(value) = fields.get("keep_alive") {
+        return ollama::request::keep_alive(Some(value)).map_err(|_| RequestError::Type {
+            param: "keep_alive".to_owned(),
+            wanted: "seconds or a duration such as \"5m\"".to_owned(),
+            found: with_article(Kind::of(value)),
+        });
+    }
+    let seconds = integer(fields, "ttl", 0, i64::MAX)?;
+    Ok(seconds.map(|seconds| KeepAlive::For(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))))
+}
+
+fn read_message(fields: &Fields<'_>) -> Result<Message, RequestError> {
+    const ROLES: &str = "'system', 'developer', 'user', 'assistant', and 'tool'";
+    let name = fields.string("role")?;
+    let role = match name.ok_or_else(|| RequestError::Missing { param: fields.path("role") })? {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        other => {
+            let (param, found) = (fields.path("role"), other.to_owned());
+            return Err(RequestError::Value { param, found, supported: ROLES });
+        }
+    };
+    for name in ["audio", "function_call", "refusal"] {
+        if fields.get(name).is_some() {
+            return Err(RequestError::UnsupportedParameter { param: fields.path(name) });
+        }
+    }
+    let mut message = Message::new(role, "");
+    for (index, call) in fields.array("tool_calls")?.unwrap_or_default().iter().enumerate() {
+        let call = Fields::at(call, format!("{}[{index}]", fields.path("tool_calls")))?;
+        message.tool_calls.push(read_tool_call(&call)?);
+    }
+    message.content = match read_content(fields)? {
+        Some(content) => content,
+        None if !message.tool_calls.is_empty() => String::new(),
+        None => return Err(RequestError::Missing { param: fields.path("content") }),
+    };
+    // Two names for it are in use: vLLM's and llama.cpp's, and Ollama's.
+    let thinking = match fields.string("reasoning_content")? {
+        Some(text) => Some(text),
+        None => fields.string("reasoning")?,
+    };
+    message.thinking = thinking.filter(|text| !text.is_empty()).map(str::to_owned);
+    message.tool_call_id = fields.string("tool_call_id")?.map(str::to_owned);
+    // Elsewhere `name` tells speakers apart, which no chat template of ours shows.
+    if role == Role::Tool {
+        message.tool_name = fields.string("name")?.map(str::to_owned);
+    }
+    Ok(message)
+}
+
+/// A text, or parts of which only texts are supported; parts are joined by line breaks, as vLLM does.
+fn read_content(fields: &Fields<'_>) -> Result<Option<String>, RequestError> {
+    let items = match fields.get("content") {
+        None => return Ok(None),
+        Some(Value::String(text)) => return Ok(Some(text.clone())),
+        Some(Value::Array(items)) => items,
+        Some(other) => {
+            let (param, found) = (fields.path("content"), with_article(Kind::of(other)));
+            let wanted = "a string or an array of content parts".to_owned();
+            return Err(RequestError::Type { param, wanted, found });
+        }
+    };
+    let mut texts = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let part = Fields::at(item, format!("{}[{index}]", fields.path("content")))?;
+        match part.string("type")? {
+            Some("text") => {
+                let text = part.string("text")?;
+                texts.push(text.ok_or_else(|| RequestError::Missing { param: part.path("text") })?);
+            }
+            None => return Err(RequestError::Missing { param: part.path("type") }),
+            Some(other) => {
+                return Err(RequestError::UnsupportedValue {
+                    param: part.path("type"),
+                    found: format!("'{other}'"),
+                    only: "Only 'text' is supported.",
+                });
+            }
+        }
+    }
+    Ok(Some(texts.join("\n")))
+}
+
+fn read_tool_call(fields: &Fields<'_>) -> Result<ToolCall, RequestError> {
+    let missing = |param: String| RequestError::Missing { param };
+    let function = fields.object("function")?.ok_or_else(|| missing(fields.path("function")))?;
+    let name = function.string("name")?.ok_or_else(|| missing(function.path("name")))?;
+    let arguments = match function.string("arguments")? {
+        None | Some("") => Value::Object(Map::new()),
+        Some(text) => match serde_json::from_str(text) {
+            Ok(object @ Value::Object(_)) => object,
+            Ok(_) | Err(_) => {
+                let param = function.path("arguments");
+                return Err(RequestError::Conflict { param, why: "it must be the text of a JSON object" });
+            }
+        },
+    };
+    Ok(ToolCall { id: fields.string("id")?.map(str::to_owned), name: name.to_owned(), arguments })
+}
+
+/// A tool's result names its call by id; templates want the tool's name.
+fn name_tool_results(messages: &mut [Message]) {
+    for index in 0..messages.len() {
+        let (before, rest) = messages.split_at_mut(index);
+        let message = &mut rest[0];
+        let (None, Some(id)) = (&message.tool_name, &message.tool_call_id) else { continue };
+        let mut calls = before.iter().rev().flat_map(|message| &message.tool_calls);
+        let call = calls.find(|call| call.id.as_ref() == Some(id));
+        message.tool_name = call.map(|call| call.name.clone());
+    }
+}
+
+fn only_one(fields: &Fields<'_>, name: &str) -> Result<(), RequestError> {
+    match integer(fields, name, 1, 128)? {
+        None | Some(1) => Ok(()),
+        Some(more) => Err(RequestError::UnsupportedValue {
+            param: name.to_owned(),
+            found: more.to_string(),
+            only: "Only 1 is supported.",
+        }),
+    }
+}
+
+fn integer(fields: &Fields<'_>, name: &str, low: i64, high: i64) -> Result<Option<i64>, RequestError> {
+    let Some(value) = fields.integer(name)? else { return Ok(None) };
+    let (param, found) = (fields.path(name), value as f64);
+    if value < low {
+        return Err(RequestError::Below { param, kind: "integer", bound: low as f64, found });
+    }
+    if value > high {
+        return Err(RequestError::Above { param, kind: "integer", bound: high as f64, found });
+    }
+    Ok(Some(value))
+}
+
+fn decimal(fields: &Fields<'_>, name: &str, low: f64, high: f64) -> Result<Option<f32>, RequestError> {
+    let Some(found) = fields.number(name)? else { return Ok(None) };
+    let param = fields.path(name);
+    if found < low {
+        return Err(RequestError::Below { param, kind: "decimal", bound: low, found });
+    }
+    if found > high {
+        return Err(RequestError::Above { param, kind: "decimal", bound: high, found });
+    }
+    Ok(Some(found as f32))
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, RequestError> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => {
+            let found = with_article(Kind::of(&other));
+            Err(RequestError::Body(format!("expected an object, but got {found}")))
+        }
+        Err(_) if body.iter().all(u8::is_ascii_whitespace) => {
+            Err(RequestError::Body("the body is empty".to_owned()))
+        }
+        Err(error) => Err(RequestError::Body(error.to_string())),
+    }
+}
+
+fn required_model(fields: &Fields<'_>) -> Result<String, RequestError> {
+    match fields.string("model")? {
+        Some(model) if !model.is_empty() => Ok(model.to_owned()),
+        _ => Err(RequestError::ModelRequired),
+    }
+}
