@@ -1,0 +1,86 @@
+//! Sixteen f32 lanes: the one shape in which every loop is written. Lane `l` of an accumulator gathers elements
+//! `l, l+16, l+32, …` in ascending order and the lanes are added in one fixed tree, so that an output element is
+//! accumulated in the same order whatever the tile, the batch or the thread.
+
+use crate::blocks::BlockType;
+
+/// Sixteen f32 values of one instruction set.
+///
+/// Methods of a vector implementation may only be called in functions with that instruction set's features, after
+/// they were detected: `arch` sees to both.
+pub(crate) trait Lanes: Copy {
+    fn zero() -> Self;
+    fn splat(value: f32) -> Self;
+    fn load(from: &[f32; 16]) -> Self;
+    fn store(self, to: &mut [f32; 16]);
+    fn mul(self, other: Self) -> Self;
+    /// `self + a·b`, fused where the instruction set can.
+    fn fma(self, a: Self, b: Self) -> Self;
+    /// Whole blocks to f32, compiled with this instruction set's features.
+    fn unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
+
+    /// All lanes added in one fixed tree: 16 → 8 → 4 → 2 → 1, the upper half to the lower.
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        let mut width = 8;
+        while width > 0 {
+            for l in 0..width {
+                lanes[l] += lanes[l + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// Plain arrays: the reference, and what the compiler turns into NEON on aarch64.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable([f32; 16]);
+
+/// aarch64 always has a fused multiply-add; on x86-64 without FMA the fused form is a slow library call.
+const FUSED: bool = cfg!(target_arch = "aarch64");
+
+impl Lanes for Portable {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; 16])
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; 16])
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; 16]) -> Self {
+        Self(*from)
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; 16]) {
+        *to = self.0;
+    }
+
+    #[inline(always)]
+    fn mul(mut self, other: Self) -> Self {
+        for l in 0..16 {
+            self.0[l] *= other.0[l];
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn fma(mut self, a: Self, b: Self) -> Self {
+        for l in 0..16 {
+            self.0[l] = if FUSED { a.0[l].mul_add(b.0[l], self.0[l]) } else { self.0[l] + a.0[l] * b.0[l] };
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
+        crate::unpack::unpack(kind, bytes, out);
+    }
+}

@@ -1,0 +1,109 @@
+//! Instruction sets: which one this machine has, and each loop compiled for it.
+//!
+//! The loops are written once, over [`lanes::Lanes`], and inlined into one entry for each instruction set whose
+//! features the compiler may then use. A [`Level`] exists only if the machine has it, so calling its entries is sound.
+//! This folder is one of the crate's two places with `unsafe`. Tests: every level against the plain reference, in
+//! `tests/forms.rs`.
+
+#![expect(unsafe_code, reason = "vector intrinsics and calls into functions with target features")]
+
+pub(crate) mod lanes;
+pub(crate) mod loops;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use lanes::Portable;
+use loops::{AttentionTask, MatmulTask};
+
+use crate::blocks::BlockType;
+use crate::compute::Gate;
+use crate::pool::Tile;
+
+/// An instruction set that this machine has. Made only by [`Level::detect`] and [`Level::available`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The best level of this machine.
+    #[must_use]
+    pub fn detect() -> Self {
+        *Self::available().last().expect("the portable level is always there")
+    }
+
+    /// Every level of this machine, slowest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86-64 adds levels"))]
+        let mut levels = vec![Self(Kind::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if x86_64::has_avx2() {
+                levels.push(Self(Kind::Avx2));
+            }
+            if x86_64::has_avx2() && x86_64::has_avx512() {
+                levels.push(Self(Kind::Avx512));
+            }
+        }
+        levels
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable if cfg!(target_arch = "aarch64") => "neon",
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+}
+
+/// The list of loops, passed to a macro that makes something of each.
+macro_rules! with_loops {
+    ($callback:ident $($extra:tt)*) => {
+        $callback! {
+            [$($extra)*]
+            fn matmul(task: &MatmulTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
+            fn attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
+            fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
+            fn gate(kind: Gate, gate: &mut [f32], up: &[f32]);
+            fn unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use with_loops;
+
+/// A safe front for each loop, which picks the entry of the level.
+macro_rules! dispatch {
+    ([] $(fn $name:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
+        $(
+            /// Runs the loop of this name in [`loops`] at the given level.
+            pub(crate) fn $name(level: Level, $($argument: $kind),*) {
+                match level.0 {
+                    Kind::Portable => loops::$name::<Portable>($($argument),*),
+                    // SAFETY: a level is only made after its features were detected on this machine.
+                    #[cfg(target_arch = "x86_64")]
+                    Kind::Avx2 => unsafe { x86_64::avx2::$name($($argument),*) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "x86_64")]
+                    Kind::Avx512 => unsafe { x86_64::avx512::$name($($argument),*) },
+                }
+            }
+        )*
+    };
+}
+
+with_loops!(dispatch);

@@ -1,0 +1,218 @@
+//! The seam between models and machines: the operations of a decoder step, on handles that a device may own.
+//!
+//! `model::forward` is written once over this trait. Every operation works on a whole batch, so that a device can
+//! record its launches; only [`Compute::download`] brings numbers back. Formulas stand at the operations; the plain
+//! form of each is in [`crate::reference`] and every implementation is held against it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::blocks::BlockType;
+use crate::pages::PageShape;
+
+/// Bytes shared with whoever else holds the file.
+pub type Storage = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A matrix in a file: `rows` rows of `columns` weights.
+#[derive(Clone)]
+pub struct MatrixSource {
+    pub storage: Storage,
+    /// Where its bytes lie in the storage.
+    pub range: Range<usize>,
+    pub kind: BlockType,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl std::fmt::Debug for MatrixSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} × {} {}", self.rows, self.columns, self.kind.name())
+    }
+}
+
+/// Why a device cannot take a matrix or a model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComputeError {
+    /// The bytes of a matrix are not as many as its shape needs.
+    #[error("a {rows} × {columns} matrix of {kind} does not fit the {bytes} bytes given for it")]
+    MatrixSize { rows: usize, columns: usize, kind: &'static str, bytes: usize },
+    /// Keys of this width cannot be stored.
+    #[error(
+        "attention heads of width {0} are not supported: the width must be a multiple of 16, at most 1024"
+    )]
+    HeadWidth(usize),
+}
+
+/// Tokens of one or more sequences, computed together. Row `i` of every activation belongs to `tokens[i]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub tokens: Vec<u32>,
+    /// Position of each token in its sequence.
+    pub positions: Vec<u32>,
+    pub spans: Vec<Span>,
+    /// Rows whose logits are wanted.
+    pub outputs: Vec<u32>,
+}
+
+/// One sequence's part of a batch: consecutive rows at consecutive positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    pub rows: Range<usize>,
+    /// All pages of the sequence, in order, those for this batch's tokens included.
+    pub pages: Vec<u32>,
+}
+
+impl Batch {
+    /// Empties the batch, keeping its memory.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.spans.clear();
+        self.outputs.clear();
+    }
+}
+
+/// Rotary position embedding (Su et al., 2021): which elements turn together, and how fast.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// Radians a position, one for each pair of elements.
+    pub frequencies: Vec<f32>,
+    pub pairing: RopePairing,
+}
+
+/// Which elements of a head form a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairing {
+    /// `2i` and `2i + 1`: llama's GGUF files.
+    Adjacent,
+    /// `i` and `i + width/2`: GPT-NeoX, Qwen, Gemma.
+    Halves,
+}
+
+/// What one layer's attention needs to know.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionShape {
+    pub layer: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_width: usize,
+    pub scale: f32,
+    /// Positions a token sees, itself included; `usize::MAX` for all.
+    pub window: usize,
+    /// 0 is off.
+    pub soft_cap: f32,
+}
+
+/// The activation of a gated feed-forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// x·sigmoid(x).
+    Silu,
+    /// The tanh form of GELU.
+    GeluTanh,
+}
+
+/// A device that computes decoder steps.
+pub trait Compute {
+    /// A matrix of weights, in whatever layout the device wants.
+    type Matrix: Send + Sync;
+    /// A vector of f32 on the device.
+    type Vector: Send + Sync;
+    /// Rows of f32, one a token.
+    type Activation;
+    /// Keys and values of past tokens.
+    type Pages;
+
+    /// Takes a matrix.
+    ///
+    /// # Errors
+    /// [`ComputeError::MatrixSize`] when the bytes do not fit the shape.
+    fn matrix(&mut self, source: MatrixSource) -> Result<Self::Matrix, ComputeError>;
+
+    /// Takes a vector.
+    fn vector(&mut self, values: &[f32]) -> Self::Vector;
+
+    /// An activation of `width` columns and no rows.
+    fn activation(&mut self, width: usize) -> Self::Activation;
+
+    /// An empty page pool.
+    ///
+    /// # Errors
+    /// [`ComputeError::HeadWidth`] when the device cannot attend over such heads.
+    fn pages(&mut self, shape: PageShape) -> Result<Self::Pages, ComputeError>;
+
+    /// Gives pages their memory.
+    fn ensure_pages(&mut self, pages: &mut Self::Pages, ids: &[u32]);
+
+    /// Takes a page's memory back.
+    fn release_page(&mut self, pages: &mut Self::Pages, id: u32);
+
+    /// `out[i] = table[tokens[i]] · scale`. Tokens beyond the table are the caller's mistake.
+    fn embed(&mut self, table: &Self::Matrix, tokens: &[u32], scale: f32, out: &mut Self::Activation);
+
+    /// `out = x / rms(x) · gain` for each row.
+    fn rms_norm(
+        &mut self,
+        x: &Self::Activation,
+        gain: &Self::Vector,
+        epsilon: f32,
+        out: &mut Self::Activation,
+    );
+
+    /// The same in place for each head of each row; the gain has the head's width.
+    fn rms_norm_heads(&mut self, x: &mut Self::Activation, gain: &Self::Vector, epsilon: f32);
+
+    /// `out[t][r] = Σ_k weight[r][k] · x[t][k]`.
+    fn matmul(&mut self, weight: &Self::Matrix, x: &Self::Activation, out: &mut Self::Activation);
+
+    /// `x += y`.
+    fn add(&mut self, x: &mut Self::Activation, y: &Self::Activation);
+
+    /// `x[t] += bias` for each row.
+    fn add_bias(&mut self, x: &mut Self::Activation, bias: &Self::Vector);
+
+    /// Sines and cosines for the batch's positions: computed once a step, used by every layer.
+    fn rope_table(&mut self, rope: &Rope, positions: &[u32], table: &mut Self::Activation);
+
+    /// Turns each head of each row by its position.
+    fn rope(
+        &mut self,
+        x: &mut Self::Activation,
+        head_width: usize,
+        pairing: RopePairing,
+        table: &Self::Activation,
+    );
+
+    /// Stores the batch's keys and values.
+    fn store_kv(
+        &mut self,
+        pages: &mut Self::Pages,
+        layer: usize,
+        batch: &Batch,
+        k: &Self::Activation,
+        v: &Self::Activation,
+    );
+
+    /// Causal attention of every row over its sequence's pages: softmax(q·kᵀ·scale)·v.
+    fn attention(
+        &mut self,
+        pages: &Self::Pages,
+        shape: &AttentionShape,
+        batch: &Batch,
+        q: &Self::Activation,
+        out: &mut Self::Activation,
+    );
+
+    /// `gate = act(gate) · up`.
+    fn gate(&mut self, kind: Gate, gate: &mut Self::Activation, up: &Self::Activation);
+
+    /// `out[i] = x[rows[i]]`.
+    fn gather(&mut self, x: &Self::Activation, rows: &[u32], out: &mut Self::Activation);
+
+    /// `x = cap · tanh(x / cap)`.
+    fn soft_cap(&mut self, x: &mut Self::Activation, cap: f32);
+
+    /// All rows, one after another, without padding.
+    fn download(&mut self, x: &Self::Activation, out: &mut Vec<f32>);
+}

@@ -1,0 +1,368 @@
+//! The CPU: [`Compute`] over a thread pool and this machine's best instruction set.
+//!
+//! Weights stay where the file maps them and are unpacked to f32 row by row as they are used. Every output element is
+//! accumulated in one order (see `arch::lanes`), so results do not depend on the batch, the tile or the thread count.
+
+use std::cell::RefCell;
+
+use crate::arch::loops::{AttentionTask, MatmulTask};
+use crate::arch::{self, Level};
+use crate::compute::{AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, Rope, RopePairing};
+use crate::pages::{PageShape, Pages};
+use crate::pool::{Pool, TileShape};
+
+/// Weight rows that one task takes: small enough to share out, large enough to be worth a counter.
+const ROWS_A_TASK: usize = 64;
+/// Rows of a batch that one attention task takes.
+const ATTENTION_ROWS: usize = 8;
+/// Elements below which an operation is not worth waking other threads for.
+const SERIAL: usize = 16 * 1024;
+
+thread_local! {
+    /// Scratch of each thread, so that a step allocates nothing once it is warm.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The CPU of this machine.
+#[derive(Debug)]
+pub struct Cpu {
+    pool: Pool,
+    level: Level,
+}
+
+impl Cpu {
+    /// With `threads` threads and the best instruction set.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        Self::with_level(threads, Level::detect())
+    }
+
+    /// With a chosen instruction set of those the machine has.
+    #[must_use]
+    pub fn with_level(threads: usize, level: Level) -> Self {
+        Self { pool: Pool::new(threads), level }
+    }
+
+    /// Threads that take part.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set in use.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+}
+
+/// A matrix as the file stores it.
+#[derive(Debug)]
+pub struct CpuMatrix {
+    source: MatrixSource,
+    row_bytes: usize,
+}
+
+impl CpuMatrix {
+    fn bytes(&self) -> &[u8] {
+        &(*self.source.storage).as_ref()[self.source.range.clone()]
+    }
+
+    /// Output elements.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.source.rows
+    }
+}
+
+/// Rows of f32, each padded with zeros to whole lanes of 16.
+#[derive(Debug, Default)]
+pub struct Rows {
+    data: Vec<f32>,
+    rows: usize,
+    width: usize,
+    stride: usize,
+}
+
+impl Rows {
+    fn new(width: usize) -> Self {
+        Self { data: Vec::new(), rows: 0, width, stride: width.next_multiple_of(16).max(16) }
+    }
+
+    /// Sets the number of rows. Contents are unspecified, the padding is zero: it is never written.
+    fn resize(&mut self, rows: usize) {
+        let len = rows * self.stride;
+        if self.data.len() < len {
+            self.data.resize(len, 0.0);
+        }
+        self.rows = rows;
+    }
+
+    fn used(&self) -> &[f32] {
+        &self.data[..self.rows * self.stride]
+    }
+
+    fn used_mut(&mut self) -> &mut [f32] {
+        &mut self.data[..self.rows * self.stride]
+    }
+
+    /// One row without its padding.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.stride..][..self.width]
+    }
+
+    fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.data[row * self.stride..][..self.width]
+    }
+
+    fn tiles(&self, rows_max: usize, columns_max: usize) -> TileShape {
+        TileShape { stride: self.stride, columns: self.width, rows_max, columns_max }
+    }
+
+    /// Rows a task of an element-wise operation takes.
+    fn rows_a_task(&self) -> usize {
+        (SERIAL / self.stride).max(1)
+    }
+}
+
+impl Compute for Cpu {
+    type Matrix = CpuMatrix;
+    type Vector = Vec<f32>;
+    type Activation = Rows;
+    type Pages = Pages;
+
+    fn matrix(&mut self, source: MatrixSource) -> Result<CpuMatrix, ComputeError> {
+        let wrong = || ComputeError::MatrixSize {
+            rows: source.rows,
+            columns: source.columns,
+            kind: source.kind.name(),
+            bytes: source.range.len(),
+        };
+        let row_bytes = source.kind.row_bytes(source.columns).ok_or_else(wrong)?;
+        let inside = source.range.end <= (*source.storage).as_ref().len();
+        if !inside || row_bytes.checked_mul(source.rows) != Some(source.range.len()) {
+            return Err(wrong());
+        }
+        Ok(CpuMatrix { source, row_bytes })
+    }
+
+    fn vector(&mut self, values: &[f32]) -> Vec<f32> {
+        values.to_vec()
+    }
+
+    fn activation(&mut self, width: usize) -> Rows {
+        Rows::new(width)
+    }
+
+    fn pages(&mut self, shape: PageShape) -> Result<Pages, ComputeError> {
+        if shape.head_width == 0 || !shape.head_width.is_multiple_of(16) || shape.head_width > 1024 {
+            return Err(ComputeError::HeadWidth(shape.head_width));
+        }
+        Ok(Pages::new(shape))
+    }
+
+    fn ensure_pages(&mut self, pages: &mut Pages, ids: &[u32]) {
+        for id in ids {
+            pages.ensure(*id);
+        }
+    }
+
+    fn release_page(&mut self, pages: &mut Pages, id: u32) {
+        pages.release(id);
+    }
+
+    fn embed(&mut self, table: &CpuMatrix, tokens: &[u32], scale: f32, out: &mut Rows) {
+        out.resize(tokens.len());
+        let bytes = table.bytes();
+        for (row, token) in tokens.iter().enumerate() {
+            let from = &bytes[*token as usize * table.row_bytes..][..table.row_bytes];
+            let to = out.row_mut(row);
+            arch::unpack(self.level, table.source.kind, from, to);
+            if scale != 1.0 {
+                for value in to {
+                    *value *= scale;
+                }
+            }
+        }
+    }
+
+    fn rms_norm(&mut self, x: &Rows, gain: &Vec<f32>, epsilon: f32, out: &mut Rows) {
+        assert!(x.width == out.width && gain.len() == x.width, "norm of {} by {}", x.width, gain.len());
+        out.resize(x.rows);
+        let (level, shape) = (self.level, out.tiles(x.rows_a_task(), x.width));
+        self.pool.for_tiles(out.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                arch::rms_norm(level, x.row(row), gain, epsilon, tile.row(row));
+            }
+        });
+    }
+
+    fn rms_norm_heads(&mut self, x: &mut Rows, gain: &Vec<f32>, epsilon: f32) {
+        assert!(x.width.is_multiple_of(gain.len()), "heads of {} in {}", gain.len(), x.width);
+        let (level, shape) = (self.level, x.tiles(x.rows_a_task(), x.width));
+        self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                for row in tile.rows() {
+                    for head in tile.row(row).chunks_exact_mut(gain.len()) {
+                        scratch.clear();
+                        scratch.extend_from_slice(head);
+                        arch::rms_norm(level, scratch, gain, epsilon, head);
+                    }
+                }
+            });
+        });
+    }
+
+    fn matmul(&mut self, weight: &CpuMatrix, x: &Rows, out: &mut Rows) {
+        let MatrixSource { kind, rows, columns, .. } = weight.source;
+        assert!(x.width == columns && out.width == rows, "{rows}×{columns} by {} to {}", x.width, out.width);
+        out.resize(x.rows);
+        let task = MatmulTask {
+            kind,
+            bytes: weight.bytes(),
+            row_bytes: weight.row_bytes,
+            columns,
+            x: x.used(),
+            stride: x.stride,
+        };
+        // Small matrices are cut finer, so that every thread has some.
+        let share = rows.div_ceil(self.pool.threads() * 4).next_multiple_of(4);
+        let shape = out.tiles(x.rows.max(1), ROWS_A_TASK.min(share));
+        let level = self.level;
+        self.pool.for_tiles(out.used_mut(), shape, |mut tile| {
+            SCRATCH.with_borrow_mut(|scratch| arch::matmul(level, &task, scratch, &mut tile));
+        });
+    }
+
+    fn add(&mut self, x: &mut Rows, y: &Rows) {
+        assert!(x.rows == y.rows && x.width == y.width);
+        for (x, y) in x.used_mut().iter_mut().zip(y.used()) {
+            *x += y;
+        }
+    }
+
+    fn add_bias(&mut self, x: &mut Rows, bias: &Vec<f32>) {
+        assert_eq!(x.width, bias.len());
+        for row in 0..x.rows {
+            for (x, bias) in x.row_mut(row).iter_mut().zip(bias) {
+                *x += bias;
+            }
+        }
+    }
+
+    fn rope_table(&mut self, rope: &Rope, positions: &[u32], table: &mut Rows) {
+        let half = rope.frequencies.len();
+        assert_eq!(table.width, 2 * half, "a table holds a cosine and a sine for each pair");
+        table.resize(positions.len());
+        for (row, position) in positions.iter().enumerate() {
+            let (cosines, sines) = table.row_mut(row).split_at_mut(half);
+            for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(&rope.frequencies) {
+                // In f64: at position 30,000 an f32 angle is off by a thousandth of a radian.
+                let (s, c) = (f64::from(*position) * f64::from(*frequency)).sin_cos();
+                (*cosine, *sine) = (c as f32, s as f32);
+            }
+        }
+    }
+
+    fn rope(&mut self, x: &mut Rows, head_width: usize, pairing: RopePairing, table: &Rows) {
+        let half = table.width / 2;
+        assert!(
+            x.rows == table.rows && table.width <= head_width,
+            "rope over {} of {head_width}",
+            table.width
+        );
+        for row in 0..x.rows {
+            let (cosines, sines) = table.row(row).split_at(half);
+            for head in x.row_mut(row).chunks_exact_mut(head_width) {
+                match pairing {
+                    RopePairing::Adjacent => {
+                        let (pairs, _) = head[..2 * half].as_chunks_mut::<2>();
+                        for ((pair, c), s) in pairs.iter_mut().zip(cosines).zip(sines) {
+                            let [a, b] = *pair;
+                            *pair = [a * c - b * s, a * s + b * c];
+                        }
+                    }
+                    RopePairing::Halves => {
+                        let (low, high) = head[..2 * half].split_at_mut(half);
+                        for (((a, b), c), s) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+                            (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn store_kv(&mut self, pages: &mut Pages, layer: usize, batch: &Batch, k: &Rows, v: &Rows) {
+        for span in &batch.spans {
+            for row in span.rows.clone() {
+                let position = batch.positions[row] as usize;
+                let page = span.pages[position / crate::pages::PAGE_TOKENS];
+                pages.store(page, position % crate::pages::PAGE_TOKENS, layer, k.row(row), v.row(row));
+            }
+        }
+    }
+
+    fn attention(&mut self, pages: &Pages, shape: &AttentionShape, batch: &Batch, q: &Rows, out: &mut Rows) {
+        let AttentionShape { layer, heads, kv_heads, head_width, scale, window, soft_cap } = *shape;
+        assert!(q.width == heads * head_width && out.width == q.width && heads.is_multiple_of(kv_heads));
+        out.resize(q.rows);
+        let group = heads / kv_heads;
+        let (level, tiles) = (self.level, out.tiles(ATTENTION_ROWS, group * head_width));
+        let stride = out.stride;
+        for span in &batch.spans {
+            let rows = span.rows.clone();
+            let part = &mut out.used_mut()[rows.start * stride..rows.end * stride];
+            let q_part = &q.used()[rows.start * q.stride..];
+            let first_position = batch.positions[rows.start] as usize;
+            self.pool.for_tiles(part, tiles, |mut tile| {
+                let kv_head = tile.columns().start / (group * head_width);
+                let task = AttentionTask {
+                    q: q_part,
+                    q_stride: q.stride,
+                    head_width,
+                    heads: group,
+                    first_row: 0,
+                    first_position,
+                    pages: &|page| pages.view(span.pages[page], layer, kv_head),
+                    scale,
+                    window,
+                    soft_cap,
+                };
+                SCRATCH.with_borrow_mut(|scratch| arch::attention(level, &task, scratch, &mut tile));
+            });
+        }
+    }
+
+    fn gate(&mut self, kind: Gate, gate: &mut Rows, up: &Rows) {
+        assert!(gate.rows == up.rows && gate.width == up.width);
+        let (level, shape) = (self.level, gate.tiles(gate.rows_a_task(), gate.width));
+        self.pool.for_tiles(gate.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                arch::gate(level, kind, tile.row(row), up.row(row));
+            }
+        });
+    }
+
+    fn gather(&mut self, x: &Rows, rows: &[u32], out: &mut Rows) {
+        assert_eq!(x.width, out.width);
+        out.resize(rows.len());
+        for (to, from) in rows.iter().enumerate() {
+            out.row_mut(to).copy_from_slice(x.row(*from as usize));
+        }
+    }
+
+    fn soft_cap(&mut self, x: &mut Rows, cap: f32) {
+        for value in x.used_mut() {
+            *value = cap * (*value / cap).tanh();
+        }
+    }
+
+    fn download(&mut self, x: &Rows, out: &mut Vec<f32>) {
+        out.clear();
+        for row in 0..x.rows {
+            out.extend_from_slice(x.row(row));
+        }
+    }
+}

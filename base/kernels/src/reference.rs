@@ -1,0 +1,91 @@
+//! The plain form of every operation, in f64 and without a thought for speed: what the fast forms are held against.
+//! Matrices are slices of rows. Not for use outside tests.
+
+use crate::blocks::BlockType;
+use crate::compute::{Gate, Rope, RopePairing};
+
+/// `out[t][r] = Σ_k weight[r][k] · x[t][k]`.
+#[must_use]
+pub fn matmul(kind: BlockType, bytes: &[u8], columns: usize, x: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let row_bytes = kind.row_bytes(columns).expect("rows are whole blocks");
+    let unpacked: Vec<Vec<f32>> = bytes
+        .chunks_exact(row_bytes)
+        .map(|row| {
+            let mut out = vec![0.0; columns];
+            crate::unpack::unpack(kind, row, &mut out);
+            out
+        })
+        .collect();
+    x.iter().map(|x| unpacked.iter().map(|w| dot(w, x) as f32).collect()).collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+/// `x / sqrt(mean(x²) + ε) · gain`.
+#[must_use]
+pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
+    let scale = 1.0 / (dot(x, x) / x.len() as f64 + f64::from(epsilon)).sqrt();
+    x.iter().zip(gain).map(|(x, gain)| (f64::from(*x) * scale * f64::from(*gain)) as f32).collect()
+}
+
+/// `act(gate) · up`.
+#[must_use]
+pub fn gate(kind: Gate, gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let act = |x: f64| match kind {
+        Gate::Silu => x / (1.0 + (-x).exp()),
+        Gate::GeluTanh => {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+        }
+    };
+    gate.iter().zip(up).map(|(g, u)| (act(f64::from(*g)) * f64::from(*u)) as f32).collect()
+}
+
+/// One head turned by its position.
+#[must_use]
+pub fn rope(head: &[f32], rope: &Rope, position: u32) -> Vec<f32> {
+    let half = rope.frequencies.len();
+    let mut out = head.to_vec();
+    for (i, frequency) in rope.frequencies.iter().enumerate() {
+        let (a, b) = match rope.pairing {
+            RopePairing::Adjacent => (2 * i, 2 * i + 1),
+            RopePairing::Halves => (i, i + half),
+        };
+        let (sine, cosine) = (f64::from(position) * f64::from(*frequency)).sin_cos();
+        let (x, y) = (f64::from(head[a]), f64::from(head[b]));
+        out[a] = (x * cosine - y * sine) as f32;
+        out[b] = (x * sine + y * cosine) as f32;
+    }
+    out
+}
+
+/// One head's attention at `position` over `keys` and `values`, one a position.
+#[must_use]
+pub fn attention(
+    q: &[f32],
+    keys: &[Vec<f32>],
+    values: &[Vec<f32>],
+    position: usize,
+    window: usize,
+    scale: f32,
+    soft_cap: f32,
+) -> Vec<f32> {
+    let from = (position + 1).saturating_sub(window);
+    let scores: Vec<f64> = (from..=position)
+        .map(|i| {
+            let score = dot(q, &keys[i]) * f64::from(scale);
+            let cap = f64::from(soft_cap);
+            if soft_cap > 0.0 { cap * (score / cap).tanh() } else { score }
+        })
+        .collect();
+    let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    (0..q.len())
+        .map(|j| {
+            let sum: f64 = weights.iter().enumerate().map(|(i, w)| w * f64::from(values[from + i][j])).sum();
+            (sum / total) as f32
+        })
+        .collect()
+}

@@ -1,0 +1,272 @@
+//! Every instruction set of this machine against the plain reference, on random and odd shapes; and the promise that
+//! a result does not depend on what it is computed beside: 1 row or many, 1 thread or several, to the bit.
+
+use std::sync::Arc;
+
+use kernels::{
+    AttentionShape, Batch, BlockType, Compute, Cpu, Gate, KvType, Level, MatrixSource, PAGE_TOKENS,
+    PageShape, Rope, RopePairing, Span, cpu::Rows, reference,
+};
+use proptest::test_runner::{Config, TestRunner};
+
+/// Numbers from a seed, in −1 … 1.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn take(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.next()).collect()
+    }
+
+    fn rows(&mut self, rows: usize, len: usize) -> Vec<Vec<f32>> {
+        (0..rows).map(|_| self.take(len)).collect()
+    }
+
+    /// Random blocks whose scales are finite: the top exponent bit of every 16-bit scale is cleared.
+    fn blocks(&mut self, kind: BlockType, rows: usize, columns: usize) -> Vec<u8> {
+        if kind == BlockType::F32 {
+            return self.take(rows * columns).iter().flat_map(|value| value.to_le_bytes()).collect();
+        }
+        let scales: &[usize] = match kind {
+            BlockType::Q2_K => &[80, 82],
+            BlockType::Q3_K => &[108],
+            BlockType::Q6_K => &[208],
+            BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => &[0, 2],
+            _ => &[0],
+        };
+        let mut bytes: Vec<u8> = (0..rows * kind.row_bytes(columns).unwrap())
+            .map(|_| ((self.next() + 1.0) * 127.9) as u8)
+            .collect();
+        for block in bytes.chunks_exact_mut(kind.block_bytes()) {
+            for scale in scales {
+                block[scale + 1] &= 0xB3;
+            }
+        }
+        bytes
+    }
+}
+
+/// Rows onto the device, by way of an F32 matrix and the embedding operation.
+fn upload(cpu: &mut Cpu, rows: &[Vec<f32>]) -> Rows {
+    let width = rows[0].len();
+    let bytes: Vec<u8> = rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+    let table = matrix(cpu, BlockType::F32, bytes, rows.len(), width);
+    let mut out = cpu.activation(width);
+    let tokens: Vec<u32> = (0..rows.len() as u32).collect();
+    cpu.embed(&table, &tokens, 1.0, &mut out);
+    out
+}
+
+fn matrix(
+    cpu: &mut Cpu,
+    kind: BlockType,
+    bytes: Vec<u8>,
+    rows: usize,
+    columns: usize,
+) -> kernels::cpu::CpuMatrix {
+    let range = 0..bytes.len();
+    cpu.matrix(MatrixSource { storage: Arc::new(bytes), range, kind, rows, columns }).unwrap()
+}
+
+fn download(cpu: &mut Cpu, rows: &Rows) -> Vec<f32> {
+    let mut out = Vec::new();
+    cpu.download(rows, &mut out);
+    out
+}
+
+fn close(what: &str, ours: &[f32], want: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), want.len(), "{what}");
+    let scale = want.iter().fold(1e-6f32, |highest, value| highest.max(value.abs()));
+    for (i, (ours, want)) in ours.iter().zip(want).enumerate() {
+        assert!(
+            (ours - want).abs() <= tolerance * scale,
+            "{what} [{i}]: {ours}, want {want} (scale {scale})"
+        );
+    }
+}
+
+fn machines() -> Vec<Cpu> {
+    let levels = Level::available();
+    levels.iter().flat_map(|level| [1, 3].map(|threads| Cpu::with_level(threads, *level))).collect()
+}
+
+#[test]
+fn matmul_of_every_type_level_and_odd_shape() {
+    for kind in BlockType::ALL {
+        for (rows, columns, tokens) in [(1, 256, 1), (7, 512, 2), (130, 768, 5), (64, 256, 9)] {
+            let mut numbers = Numbers(rows as u64);
+            let bytes = numbers.blocks(kind, rows, columns);
+            let x = numbers.rows(tokens, columns);
+            let want: Vec<f32> = reference::matmul(kind, &bytes, columns, &x).concat();
+            let mut levels: Vec<(Level, Vec<f32>)> = Vec::new();
+            for mut cpu in machines() {
+                let weight = matrix(&mut cpu, kind, bytes.clone(), rows, columns);
+                let x = upload(&mut cpu, &x);
+                let mut out = cpu.activation(rows);
+                cpu.matmul(&weight, &x, &mut out);
+                let ours = download(&mut cpu, &out);
+                let what = format!("{} {rows}×{columns}×{tokens} {}", kind.name(), cpu.level().name());
+                close(&what, &ours, &want, 2e-6 * (columns as f32).sqrt());
+                match levels.iter().find(|(level, _)| *level == cpu.level()) {
+                    Some((_, other)) => assert_eq!(&ours, other, "{what}: threads change the result"),
+                    None => levels.push((cpu.level(), ours)),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_alone_and_among_others() {
+    let mut numbers = Numbers(5);
+    let (rows, columns) = (37, 512);
+    let bytes = numbers.blocks(BlockType::Q4_K, rows, columns);
+    let x = numbers.rows(11, columns);
+    for mut cpu in machines() {
+        let weight = matrix(&mut cpu, BlockType::Q4_K, bytes.clone(), rows, columns);
+        let mut run = |x: &[Vec<f32>]| {
+            let x = upload(&mut cpu, x);
+            let mut out = cpu.activation(rows);
+            cpu.matmul(&weight, &x, &mut out);
+            download(&mut cpu, &out)
+        };
+        let together = run(&x);
+        for (row, alone) in x.iter().enumerate() {
+            assert_eq!(run(std::slice::from_ref(alone)), together[row * rows..][..rows], "row {row}");
+        }
+    }
+}
+
+#[test]
+fn norms_and_gates() {
+    TestRunner::new(Config::with_cases(24))
+        .run(&(1usize..5, 1usize..300, 0u64..1000), |(rows, width, seed)| {
+            let mut numbers = Numbers(seed);
+            let (x, y, gain) = (numbers.rows(rows, width), numbers.rows(rows, width), numbers.take(width));
+            for mut cpu in machines() {
+                let (device_x, device_y) = (upload(&mut cpu, &x), upload(&mut cpu, &y));
+                let mut out = cpu.activation(width);
+                cpu.rms_norm(&device_x, &gain, 1e-5, &mut out);
+                let want: Vec<f32> = x.iter().flat_map(|x| reference::rms_norm(x, &gain, 1e-5)).collect();
+                close("norm", &download(&mut cpu, &out), &want, 1e-5);
+                for kind in [Gate::Silu, Gate::GeluTanh] {
+                    let scaled: Vec<Vec<f32>> =
+                        x.iter().map(|row| row.iter().map(|value| value * 30.0).collect()).collect();
+                    let mut gate = upload(&mut cpu, &scaled);
+                    cpu.gate(kind, &mut gate, &device_y);
+                    let want: Vec<f32> =
+                        scaled.iter().zip(&y).flat_map(|(g, u)| reference::gate(kind, g, u)).collect();
+                    close("gate", &download(&mut cpu, &gate), &want, 1e-5);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn rope_of_both_pairings() {
+    let width = 32;
+    for pairing in [RopePairing::Adjacent, RopePairing::Halves] {
+        let frequencies = (0..width / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / width as f32)).collect();
+        let rope = Rope { frequencies, pairing };
+        let positions = [0, 1, 77, 8191];
+        let heads = Numbers(3).rows(positions.len(), 2 * width);
+        let mut cpu = Cpu::new(1);
+        let (mut x, mut table) = (upload(&mut cpu, &heads), cpu.activation(width));
+        cpu.rope_table(&rope, &positions, &mut table);
+        cpu.rope(&mut x, width, pairing, &table);
+        let want: Vec<f32> = heads
+            .iter()
+            .zip(positions)
+            .flat_map(|(row, position)| {
+                row.chunks(width).flat_map(|head| reference::rope(head, &rope, position)).collect::<Vec<_>>()
+            })
+            .collect();
+        close("rope", &download(&mut cpu, &x), &want, 1e-6);
+    }
+}
+
+/// Attention over a long sequence, computed in pieces, against the reference; windows, caps and both cache types.
+#[test]
+fn attention_with_windows_caps_and_pieces() {
+    let (heads, kv_heads, width, tokens) = (6, 2, 32, PAGE_TOKENS * 3 + 5);
+    let mut numbers = Numbers(9);
+    let q = numbers.rows(tokens, heads * width);
+    let k = numbers.rows(tokens, kv_heads * width);
+    let v = numbers.rows(tokens, kv_heads * width);
+    let part = |rows: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
+        rows.iter().map(|row| row[head * width..][..width].to_vec()).collect()
+    };
+    for (window, soft_cap) in [(usize::MAX, 0.0), (17, 0.0), (usize::MAX, 2.0), (PAGE_TOKENS, 1.5), (1, 0.0)]
+    {
+        let scale = 0.5;
+        let want: Vec<f32> = (0..tokens)
+            .flat_map(|position| {
+                (0..heads)
+                    .flat_map(|head| {
+                        let kv = head / (heads / kv_heads);
+                        let q = &q[position][head * width..][..width];
+                        let (k, v) = (part(&k, kv), part(&v, kv));
+                        reference::attention(q, &k, &v, position, window, scale, soft_cap)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        for (kv_type, tolerance) in [(KvType::F32, 1e-5), (KvType::F16, 2e-3)] {
+            let mut results: Vec<(Level, Vec<f32>)> = Vec::new();
+            for mut cpu in machines() {
+                for piece in [1, 7, 64, tokens] {
+                    let shape = PageShape { layers: 1, kv_heads, head_width: width, kv_type };
+                    let mut pages = cpu.pages(shape).unwrap();
+                    // Pages in no particular order: a sequence may hold any.
+                    let ids = vec![3, 0, 7, 1];
+                    cpu.ensure_pages(&mut pages, &ids);
+                    let mut ours = Vec::new();
+                    for start in (0..tokens).step_by(piece) {
+                        let end = (start + piece).min(tokens);
+                        let batch = Batch {
+                            tokens: vec![0; end - start],
+                            positions: (start as u32..end as u32).collect(),
+                            spans: vec![Span { rows: 0..end - start, pages: ids.clone() }],
+                            outputs: vec![],
+                        };
+                        let (device_q, device_k, device_v) = (
+                            upload(&mut cpu, &q[start..end]),
+                            upload(&mut cpu, &k[start..end]),
+                            upload(&mut cpu, &v[start..end]),
+                        );
+                        cpu.store_kv(&mut pages, 0, &batch, &device_k, &device_v);
+                        let mut out = cpu.activation(heads * width);
+                        let attention = AttentionShape {
+                            layer: 0,
+                            heads,
+                            kv_heads,
+                            head_width: width,
+                            scale,
+                            window,
+                            soft_cap,
+                        };
+                        cpu.attention(&pages, &attention, &batch, &device_q, &mut out);
+                        ours.extend(download(&mut cpu, &out));
+                    }
+                    let what = format!("window {window} cap {soft_cap} {kv_type:?} pieces of {piece}");
+                    close(&what, &ours, &want, tolerance);
+                    match results.iter().find(|(level, _)| *level == cpu.level()) {
+                        Some((_, other)) => {
+                            assert!(&ours == other, "{what}: pieces or threads change the result")
+                        }
+                        None => results.push((cpu.level(), ours)),
+                    }
+                }
+            }
+        }
+    }
+}
