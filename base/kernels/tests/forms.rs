@@ -1,6 +1,8 @@
 //! Every instruction set of this machine against the plain reference, on random and odd shapes; and the promise that
 //! a result does not depend on what it is computed beside: 1 row or many, 1 thread or several, to the bit.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::sync::Arc;
 
 use kernels::{

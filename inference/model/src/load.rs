@@ -1,0 +1,235 @@
+//! A model from a file: the family's plan, and every tensor found, checked against it and handed to the device.
+
+use kernels::{Compute, KvType, MatrixSource, PAGE_TOKENS, PageShape};
+use weights::{Gguf, Tensor};
+
+use crate::error::ModelError;
+use crate::families;
+use crate::shape::{Plan, Reader, Shape};
+
+/// A decoder on a device.
+pub struct Model<C: Compute> {
+    pub(crate) plan: Plan,
+    pub(crate) embedding: C::Matrix,
+    pub(crate) layers: Vec<LayerWeights<C>>,
+    pub(crate) output_norm: C::Vector,
+    /// `None`: the embedding table is the head.
+    pub(crate) head: Option<C::Matrix>,
+    pub(crate) vocab: usize,
+    weight_bytes: u64,
+}
+
+/// The weights of one layer. Shapes are `[rows × columns]`.
+pub(crate) struct LayerWeights<C: Compute> {
+    pub attention_norm: C::Vector,
+    /// `[heads·head_width × width]`.
+    pub q: Linear<C>,
+    /// `[kv_heads·head_width × width]`.
+    pub k: Linear<C>,
+    pub v: Linear<C>,
+    pub q_norm: Option<C::Vector>,
+    pub k_norm: Option<C::Vector>,
+    /// `[width × heads·head_width]`.
+    pub output: Linear<C>,
+    pub post_attention_norm: Option<C::Vector>,
+    pub ff_norm: C::Vector,
+    /// `[ff_width × width]`.
+    pub gate: Linear<C>,
+    pub up: Linear<C>,
+    /// `[width × ff_width]`.
+    pub down: Linear<C>,
+    pub post_ff_norm: Option<C::Vector>,
+}
+
+/// A matrix and, in files that have one, its bias.
+pub(crate) struct Linear<C: Compute> {
+    pub weight: C::Matrix,
+    pub bias: Option<C::Vector>,
+}
+
+impl<C: Compute> std::fmt::Debug for Model<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model")
+            .field("shape", &self.plan.shape)
+            .field("vocab", &self.vocab)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Compute> Model<C> {
+    /// Takes a model from its file to a device.
+    ///
+    /// # Errors
+    /// When the architecture is not supported, or a key or tensor is missing or wrong.
+    pub fn load(file: &Gguf, compute: &mut C) -> Result<Self, ModelError> {
+        let metadata = file.metadata();
+        let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
+        let mut loader = Loader { file, compute };
+        let factors = loader.values("rope_freqs.weight")?;
+        let plan = families::plan(Reader { metadata, architecture }, None)?;
+        let plan = match &factors {
+            Some(factors) if factors.len() != plan.shape.rope_width / 2 => {
+                return Err(ModelError::TensorShape {
+                    name: "rope_freqs.weight".to_owned(),
+                    found: vec![factors.len()],
+                    wanted: vec![plan.shape.rope_width / 2],
+                });
+            }
+            Some(factors) if factors.iter().any(|factor| *factor <= 0.0) => {
+                return Err(ModelError::Value {
+                    key: "rope_freqs.weight".to_owned(),
+                    value: format!("{factors:?}"),
+                    why: "frequency factors must be positive",
+                });
+            }
+            Some(factors) => families::plan(Reader { metadata, architecture }, Some(factors))?,
+            None => plan,
+        };
+        let width = plan.shape.width;
+        let table = loader.tensor("token_embd.weight")?;
+        let vocab = table.rows();
+        if u32::try_from(vocab).is_err() {
+            return Err(ModelError::Value {
+                key: "token_embd.weight".to_owned(),
+                value: vocab.to_string(),
+                why: "no real vocabulary is that large",
+            });
+        }
+        let embedding = loader.matrix("token_embd.weight", vocab, width)?;
+        let head = match file.tensor("output.weight") {
+            Some(_) => Some(loader.matrix("output.weight", vocab, width)?),
+            None => None,
+        };
+        let output_norm = loader.vector("output_norm.weight", width)?;
+        let layers =
+            (0..plan.shape.layers).map(|index| loader.layer(&plan, index)).collect::<Result<_, _>>()?;
+        let weight_bytes = file.tensors().iter().map(|tensor| tensor.size_bytes() as u64).sum();
+        Ok(Self { plan, embedding, layers, output_norm, head, vocab, weight_bytes })
+    }
+
+    /// Its sizes.
+    #[must_use]
+    pub const fn shape(&self) -> &Shape {
+        &self.plan.shape
+    }
+
+    /// Token ids are below this.
+    #[must_use]
+    pub const fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    /// Bytes of all weights.
+    #[must_use]
+    pub const fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// The pages its sequences need.
+    #[must_use]
+    pub const fn page_shape(&self, kv_type: KvType) -> PageShape {
+        let Shape { layers, kv_heads, head_width, .. } = self.plan.shape;
+        PageShape { layers, kv_heads, head_width, kv_type }
+    }
+
+    /// Bytes of keys and values for a context of so many tokens.
+    #[must_use]
+    pub const fn context_bytes(&self, kv_type: KvType, tokens: usize) -> u64 {
+        (self.page_shape(kv_type).page_bytes() * tokens.div_ceil(PAGE_TOKENS)) as u64
+    }
+}
+
+/// Finds tensors and hands them to the device.
+struct Loader<'a, C> {
+    file: &'a Gguf,
+    compute: &'a mut C,
+}
+
+impl<C: Compute> Loader<'_, C> {
+    fn tensor(&self, name: &str) -> Result<&Tensor, ModelError> {
+        self.file.tensor(name).ok_or_else(|| ModelError::MissingTensor(name.to_owned()))
+    }
+
+    fn checked(&self, name: &str, wanted: &[usize]) -> Result<&Tensor, ModelError> {
+        let tensor = self.tensor(name)?;
+        // Trailing extents of 1 are written by some converters and not by others.
+        let mut found = tensor.shape.as_slice();
+        while found.len() > wanted.len() && found.last() == Some(&1) {
+            found = &found[..found.len() - 1];
+        }
+        if found != wanted {
+            let (found, wanted) = (tensor.shape.clone(), wanted.to_vec());
+            return Err(ModelError::TensorShape { name: name.to_owned(), found, wanted });
+        }
+        Ok(tensor)
+    }
+
+    fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<C::Matrix, ModelError> {
+        let tensor = self.checked(name, &[columns, rows])?;
+        let source = MatrixSource {
+            storage: self.file.storage(),
+            range: tensor.range(),
+            kind: tensor.block_type,
+            rows,
+            columns,
+        };
+        self.compute.matrix(source).map_err(|source| ModelError::Device { name: name.to_owned(), source })
+    }
+
+    /// A whole small tensor as f32; `None` when the file has none of that name.
+    fn values(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        let Some(tensor) = self.file.tensor(name) else { return Ok(None) };
+        let mut values = vec![0.0; tensor.elements()];
+        kernels::unpack::unpack(tensor.block_type, self.file.tensor_bytes(tensor), &mut values);
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(ModelError::Value {
+                key: name.to_owned(),
+                value: "not finite".to_owned(),
+                why: "the file is damaged",
+            });
+        }
+        Ok(Some(values))
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<C::Vector, ModelError> {
+        self.checked(name, &[len])?;
+        let values = self.values(name)?.unwrap_or_default();
+        Ok(self.compute.vector(&values))
+    }
+
+    fn linear(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Linear<C>, ModelError> {
+        let weight = self.matrix(&format!("{prefix}.weight"), rows, columns)?;
+        let bias = format!("{prefix}.bias");
+        let bias = match self.file.tensor(&bias) {
+            Some(_) => Some(self.vector(&bias, rows)?),
+            None => None,
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    fn layer(&mut self, plan: &Plan, index: usize) -> Result<LayerWeights<C>, ModelError> {
+        let Shape { width, ff_width, heads, kv_heads, head_width, .. } = plan.shape;
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let head_norm = |loader: &mut Self, part: &str| {
+            plan.head_norms.then(|| loader.vector(&name(part), head_width)).transpose()
+        };
+        let post_norm = |loader: &mut Self, part: &str| {
+            plan.post_norms.then(|| loader.vector(&name(part), width)).transpose()
+        };
+        Ok(LayerWeights {
+            attention_norm: self.vector(&name("attn_norm.weight"), width)?,
+            q: self.linear(&name("attn_q"), heads * head_width, width)?,
+            k: self.linear(&name("attn_k"), kv_heads * head_width, width)?,
+            v: self.linear(&name("attn_v"), kv_heads * head_width, width)?,
+            q_norm: head_norm(self, "attn_q_norm.weight")?,
+            k_norm: head_norm(self, "attn_k_norm.weight")?,
+            output: self.linear(&name("attn_output"), width, heads * head_width)?,
+            post_attention_norm: post_norm(self, "post_attention_norm.weight")?,
+            ff_norm: self.vector(&name("ffn_norm.weight"), width)?,
+            gate: self.linear(&name("ffn_gate"), ff_width, width)?,
+            up: self.linear(&name("ffn_up"), ff_width, width)?,
+            down: self.linear(&name("ffn_down"), width, ff_width)?,
+            post_ff_norm: post_norm(self, "post_ffw_norm.weight")?,
+        })
+    }
+}
