@@ -6,6 +6,7 @@
 //! the repository itself.
 
 mod journeys;
+mod supply;
 mod test;
 mod tidy;
 
@@ -16,6 +17,7 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   tidy                    hold the repository to its written rules
+  supply                  hold the crates of others to deny.toml: licences, bans, sources
   test                    everything: format, tidy, lints, tests, then the journeys with real weights
   test --fast             all of that but the journeys
   test --journeys [NAME]  only the journeys, or one of them
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let root = workspace_root();
     let result = match words.as_slice() {
         ["tidy"] => tidy::run(&root),
+        ["supply"] => supply::run(&root),
         ["test"] => test::run(&root, test::Scope::Everything),
         ["test", "--fast"] => test::run(&root, test::Scope::Fast),
         ["test", "--journeys"] => test::run(&root, test::Scope::Journeys(None)),

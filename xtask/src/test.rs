@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{journeys, tidy};
+use crate::{journeys, supply, tidy};
 
 /// How much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,7 @@ impl Steps<'_> {
         let root = self.root;
         Ok(self.cargo(FORMAT)?
             && self.step("tidy", || tidy::run(root))?
+            && self.step("supply", || supply::run(root))?
             && self.cargo(BUILD)?
             && self.cargo(TESTS)?
             && self.cargo(LINTS)?)
