@@ -1,1 +1,9 @@
+//! temporary
+mod answer;
+mod commands;
+mod flags;
+mod parameters;
+mod session;
+mod settings;
+mod terminal;
 fn main() {}

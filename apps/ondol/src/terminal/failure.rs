@@ -1,0 +1,82 @@
+//! A command's failure as the user reads it: one line in their language, already complete. Libraries' errors are
+//! turned into it here, by kind; `main` prints it and nothing more. What is written for programs is not here.
+
+use std::fmt;
+
+use contract::GenerateError;
+
+use crate::terminal::messages::{Language, Message, say};
+use crate::terminal::units;
+
+/// One line that says what happened, to what, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    line: String,
+}
+
+impl Failure {
+    /// A failure with its whole text.
+    pub(crate) fn new(line: impl Into<String>) -> Self {
+        Self { line: line.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A failed request, in the user's words.
+pub(crate) fn of_generation(language: Language, error: &GenerateError) -> Failure {
+    let (message, values): (Message, Vec<(&str, String)>) = match error {
+        GenerateError::ModelNotFound { model } => (Message::ModelNotFound, vec![("model", model.clone())]),
+        GenerateError::Unsupported { model, what } => {
+            (Message::ModelCannot, vec![("model", model.clone()), ("what", what.clone())])
+        }
+        GenerateError::Load { model, message } => {
+            (Message::ModelLoadFailed, vec![("model", model.clone()), ("cause", message.clone())])
+        }
+        GenerateError::OutOfMemory { model, needed_bytes, free_bytes } => (
+            Message::OutOfMemory,
+            vec![
+                ("model", model.clone()),
+                ("needed", units::bytes(*needed_bytes)),
+                ("free", units::bytes(*free_bytes)),
+            ],
+        ),
+        GenerateError::ContextExceeded { prompt_tokens, context_tokens } => (
+            Message::ContextExceeded,
+            vec![("prompt", prompt_tokens.to_string()), ("context", context_tokens.to_string())],
+        ),
+        GenerateError::Busy => (Message::ServerBusy, Vec::new()),
+        GenerateError::Internal { message } => (Message::InternalError, vec![("cause", message.clone())]),
+        // Values out of range, and whatever is added later: their own text.
+        other => return Failure::new(other.to_string()),
+    };
+    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Failure::new(say(language, message, &values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_requests_in_both_languages() {
+        let error = GenerateError::ContextExceeded { prompt_tokens: 900, context_tokens: 512 };
+        assert_eq!(
+            of_generation(Language::English, &error).to_string(),
+            "the prompt has 900 tokens, the context holds 512: shorten it, or raise --ctx"
+        );
+        assert_eq!(
+            of_generation(Language::Korean, &error).to_string(),
+            "입력은 900토큰인데 문맥에는 512토큰만 들어갑니다. 입력을 줄이거나 --ctx를 늘리세요"
+        );
+        let error =
+            GenerateError::Invalid { parameter: None, message: "top_p must be between 0 and 1".to_owned() };
+        assert_eq!(of_generation(Language::Korean, &error).to_string(), "top_p must be between 0 and 1");
+    }
+}

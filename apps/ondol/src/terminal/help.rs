@@ -1,0 +1,157 @@
+//! The Korean help of the command line. English help is the doc comments of `flags`; this table holds the other
+//! language by the same names, and a test walks the command tree so that neither can lack an entry.
+
+use clap::Command;
+
+use crate::terminal::messages::Language;
+
+/// `command` or `command argument` → help. The root is `ondol`.
+const KOREAN: &[(&str, &str)] = &[
+    ("ondol", "내 기기에서 언어 모델을 실행합니다"),
+    ("ondol lang", "메시지 언어: ko 또는 en"),
+    ("ondol models", "모델을 두는 곳 (기본: ~/.ondol)"),
+    ("ondol offline", "네트워크를 쓰지 않습니다"),
+    ("run", "모델을 실행합니다: 질문에 답하거나 대화합니다"),
+    ("run model", "모델 이름 또는 .gguf 파일 경로"),
+    ("run prompt", "질문. 없으면 대화를 시작합니다"),
+    ("run verbose", "답마다 걸린 시간을 보여 줍니다"),
+    ("run keepalive", "모델을 메모리에 두는 시간 (5m, 300, -1)"),
+    ("run format", "답의 형식: json 또는 JSON 스키마"),
+    ("run nowordwrap", "낱말 단위로 줄을 바꾸지 않습니다"),
+    ("run think", "생각한 뒤 답합니다 (아직 지원하지 않음)"),
+    ("run hidethinking", "생각 과정을 숨깁니다 (아직 지원하지 않음)"),
+    ("run interactive", "표준 입력이 터미널이 아니어도 대화합니다"),
+    ("run system", "시스템 메시지"),
+    ("run temperature", "무작위 정도. 0이면 늘 가장 그럴듯한 토큰"),
+    ("run greedy", "--temperature 0과 같습니다"),
+    ("run top_k", "가장 그럴듯한 토큰 K개 가운데서 고릅니다. 0이면 끔"),
+    ("run top_p", "확률의 합이 이만큼인 토큰 가운데서 고릅니다"),
+    ("run min_p", "가장 그럴듯한 토큰의 이 비율보다 낮으면 뺍니다"),
+    ("run repeat_penalty", "되풀이한 토큰에 주는 벌점. 1이면 끔"),
+    ("run seed", "같은 시드는 같은 답을 냅니다"),
+    ("run num_predict", "생성할 토큰 수의 한도. -1이면 없음"),
+    ("run ctx", "문맥 크기(토큰)"),
+    ("run threads", "계산에 쓸 스레드 수"),
+    ("pull", "모델을 저장소로 받습니다"),
+    ("pull model", "받을 모델"),
+    ("pull insecure", "TLS가 없는 저장소도 받아들입니다"),
+    ("list", "저장소의 모델을 보여 줍니다"),
+    ("list prefix", "이름이 이렇게 시작하는 모델만"),
+    ("show", "모델 정보를 보여 줍니다"),
+    ("show model", "볼 모델"),
+    ("show license", "라이선스"),
+    ("show modelfile", "Modelfile"),
+    ("show parameters", "매개변수"),
+    ("show system", "시스템 메시지"),
+    ("show template", "프롬프트 틀"),
+    ("show verbose", "메타데이터와 텐서까지 모두"),
+    ("rm", "저장소에서 모델을 지웁니다"),
+    ("rm models", "지울 모델"),
+    ("cp", "모델에 두 번째 이름을 붙입니다"),
+    ("cp source", "복사할 모델"),
+    ("cp destination", "두 번째 이름"),
+    ("ps", "서버가 메모리에 올린 모델을 보여 줍니다"),
+    ("stop", "서버의 메모리에서 모델을 내립니다"),
+    ("stop model", "내릴 모델"),
+    ("serve", "Ollama와 OpenAI API를 제공합니다"),
+    ("serve host", "연결을 받을 주소 (기본: 127.0.0.1:11434)"),
+    ("serve port", "연결을 받을 포트"),
+    ("serve threads", "계산에 쓸 스레드 수"),
+    ("eval", "모델을 평가합니다"),
+    ("completions", "셸 자동 완성 스크립트를 출력합니다"),
+    ("completions shell", "셸"),
+    ("help", "이 도움말 또는 명령의 도움말을 보여 줍니다"),
+];
+
+const KOREAN_TEMPLATE: &str = "{before-help}{about-with-newline}\n사용법: {usage}\n\n{all-args}{after-help}";
+
+/// The command tree with its help in the user's language.
+pub(crate) fn localise(root: Command, language: Language) -> Command {
+    match language {
+        Language::English => root,
+        Language::Korean => {
+            let mut root = root;
+            root.build();
+            korean(root, true)
+        }
+    }
+}
+
+fn korean(mut command: Command, is_root: bool) -> Command {
+    let name = command.get_name().to_owned();
+    let about = lookup(&name, None);
+    command = command
+        .help_template(KOREAN_TEMPLATE)
+        .subcommand_help_heading("명령")
+        .subcommand_value_name("명령")
+        .mut_args(|argument| {
+            let help = argument_help(&name, argument.get_id().as_str());
+            let heading = if argument.is_positional() { "인자" } else { "옵션" };
+            let argument = argument.help_heading(heading);
+            match help {
+                Some(help) => argument.help(help).long_help(None),
+                None => argument,
+            }
+        });
+    if let Some(about) = about {
+        command = command.about(about).long_about(None);
+    }
+    if is_root || command.has_subcommands() {
+        command = command.mut_subcommands(|sub| korean(sub, false));
+    }
+    command
+}
+
+fn lookup(command: &str, argument: Option<&str>) -> Option<&'static str> {
+    let key = argument.map_or_else(|| command.to_owned(), |argument| format!("{command} {argument}"));
+    KOREAN.iter().find(|(name, _)| *name == key).map(|(_, help)| *help)
+}
+
+fn argument_help(command: &str, argument: &str) -> Option<&'static str> {
+    match argument {
+        "help" => Some("도움말을 봅니다"),
+        "version" => Some("버전을 봅니다"),
+        _ => lookup(command, Some(argument)).or_else(|| lookup("ondol", Some(argument))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags;
+
+    #[test]
+    fn every_command_and_flag_has_korean_help() {
+        let root = flags::command(Language::English);
+        let mut used = Vec::new();
+        for command in std::iter::once(&root).chain(root.get_subcommands()) {
+            // `eval` keeps its own flags, in its own file, for engineers.
+            let name = command.get_name();
+            assert!(lookup(name, None).is_some(), "no Korean help for {name}");
+            used.push(name.to_owned());
+            if name == "eval" {
+                continue;
+            }
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                assert!(argument_help(name, id).is_some(), "no Korean help for {name} {id}");
+                assert!(argument.get_help().is_some(), "no English help for {name} {id}");
+                used.push(format!("{name} {id}"));
+            }
+        }
+        for (key, _) in KOREAN {
+            assert!(*key == "help" || used.iter().any(|name| name == key), "help for nothing: {key}");
+        }
+    }
+
+    #[test]
+    fn korean_help_has_korean_headings() {
+        let text = flags::command(Language::Korean).render_help().to_string();
+        for word in ["사용법:", "명령:", "옵션:", "모델을 저장소로 받습니다"] {
+            assert!(text.contains(word), "{word} is missing in:\n{text}");
+        }
+        for word in ["Usage:", "Commands:", "Options:"] {
+            assert!(!text.contains(word), "{word} in:\n{text}");
+        }
+    }
+}
