@@ -99,6 +99,15 @@ proptest! {
             prop_assert!(gguf.tensor_bytes(tensor).iter().all(|byte| usize::from(*byte) == index));
         }
         walk(&gguf);
+
+        // Copied value by value, the metadata is the same bytes.
+        let mut copy = Writer::new();
+        metadata.iter().for_each(|(key, value)| {
+            copy.value(key, &value);
+        });
+        let (copy, plain) = (copy.finish(), written(&Contents { tensors: Vec::new(), ..contents }));
+        let length = copy.len().min(plain.len()); // They differ in the padding at the end.
+        prop_assert_eq!(&copy[..length], &plain[..length]);
     }
 
     #[test]

@@ -243,6 +243,11 @@ impl<'a> NumberArray<'a> {
         self.kind
     }
 
+    /// The elements as they stand in the file.
+    pub(super) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The elements in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Value<'a>> + use<'a> {
         let kind = self.kind;

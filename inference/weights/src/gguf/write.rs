@@ -5,7 +5,10 @@
 
 use kernels::BlockType;
 
-use super::{ALIGNMENT_DEFAULT, value::ValueType};
+use super::{
+    ALIGNMENT_DEFAULT,
+    value::{Array, Value, ValueType},
+};
 
 /// Collects pairs and tensors in the order they shall have in the file.
 #[derive(Debug, Clone)]
@@ -102,6 +105,33 @@ impl Writer {
     pub fn strings<S: AsRef<[u8]>>(&mut self, key: &str, values: &[S]) -> &mut Self {
         let out = self.array(key, ValueType::String, values.len());
         values.iter().for_each(|value| put_string(out, value.as_ref()));
+        self
+    }
+
+    /// A value as another file holds it: for copying metadata.
+    pub fn value(&mut self, key: &str, value: &Value<'_>) -> &mut Self {
+        match *value {
+            Value::String(text) => return self.string(key, text),
+            Value::Array(Array::Strings(strings)) => {
+                let strings: Vec<&[u8]> = strings.iter_bytes().collect();
+                return self.strings(key, &strings);
+            }
+            Value::Array(Array::Numbers(numbers)) => {
+                self.array(key, numbers.element(), numbers.len()).extend(numbers.bytes());
+            }
+            Value::Bytes(bytes) => put_string(self.pair(key, ValueType::String), bytes),
+            Value::Bool(value) => return self.bool(key, value),
+            Value::U8(value) => return self.u8(key, value),
+            Value::I8(value) => return self.i8(key, value),
+            Value::U16(value) => return self.u16(key, value),
+            Value::I16(value) => return self.i16(key, value),
+            Value::U32(value) => return self.u32(key, value),
+            Value::I32(value) => return self.i32(key, value),
+            Value::U64(value) => return self.u64(key, value),
+            Value::I64(value) => return self.i64(key, value),
+            Value::F32(value) => return self.f32(key, value),
+            Value::F64(value) => return self.f64(key, value),
+        }
         self
     }
 
