@@ -1,0 +1,262 @@
+//! Text to token ids, with the vocabulary that a GGUF file carries. On the way of a question it stands between
+//! the chat template and the engine; on the way back `decode` asks it for each token's bytes.
+//!
+//! Four kinds, by `tokenizer.ggml.model`: `bpe` (gpt2, gemma4), `spm` (llama), `wordpiece` (bert), `unigram` (t5).
+//! The reference is llama.cpp, and where that approximates a family's own tokenizer, the family's. The metadata
+//! comes from strangers: everything in it is checked when the tokenizer is built, so that encoding cannot panic.
+
+mod bpe;
+mod bytes;
+mod charsmap;
+mod error;
+mod kinds;
+mod pairs;
+mod special;
+mod split;
+mod spm;
+mod trie;
+mod unigram;
+mod vocab;
+mod wordpiece;
+
+use std::borrow::Cow;
+
+use weights::Metadata;
+
+pub use error::TokenizerError;
+use special::{Fragment, Partition, SpecialIds, flag};
+use vocab::{TokenType, Vocab};
+
+/// How to encode a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EncodeOptions {
+    /// Put BOS before and EOS behind it, where the model wants them.
+    pub add_special: bool,
+    /// Read special tokens written in the text, `<|im_end|>` say, as those tokens. Only for text that a chat
+    /// template made; what a user wrote must not become a control token.
+    pub parse_special: bool,
+}
+
+/// A tokenizer, ready to use from any thread.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocab: Vocab,
+    model: Model,
+    special: SpecialIds,
+    partition: Partition,
+    add_bos: bool,
+    add_eos: bool,
+    space_prefix: bool,
+}
+
+#[derive(Debug)]
+enum Model {
+    Bpe(bpe::Bpe),
+    /// Byte-pair encoding over raw UTF-8 with `▁`: decoded as SentencePiece, encoded as BPE.
+    SpmStyleBpe(bpe::Bpe),
+    Spm(spm::Spm),
+    WordPiece(wordpiece::WordPiece),
+    Unigram(unigram::Unigram),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer of a model file.
+    ///
+    /// # Errors
+    /// When the metadata describes no tokenizer that this version can build, or contradicts itself.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        const KEY_MODEL: &str = "tokenizer.ggml.model";
+        let name = metadata
+            .string(KEY_MODEL)?
+            .ok_or_else(|| TokenizerError::Missing { key: KEY_MODEL, model: "any".to_owned() })?;
+        if !["gpt2", "gemma4", "llama", "bert", "t5"].contains(&name) {
+            return Err(TokenizerError::UnknownModel { model: name.chars().take(80).collect() });
+        }
+        let mut vocab = Vocab::from_gguf(metadata, name)?;
+        let special = SpecialIds::from_gguf(metadata, &mut vocab, name)?;
+        if matches!(name, "llama" | "t5") {
+            vocab.load_scores(metadata, name)?;
+        }
+        let mut defaults = Defaults { add_bos: name != "t5", add_eos: name == "t5", space_prefix: false };
+        let model = match name {
+            "llama" => {
+                defaults.space_prefix = true;
+                Model::Spm(spm::Spm::new(&vocab, special.unknown)?)
+            }
+            "bert" => Model::WordPiece(wordpiece::WordPiece::from_gguf(metadata, &vocab, special.unknown)?),
+            "t5" => Model::Unigram(unigram::Unigram::from_gguf(metadata, &vocab, special.unknown)?),
+            _ => {
+                let kind = bpe::kind_of(name, metadata.string("tokenizer.ggml.pre")?.unwrap_or_default())?;
+                defaults.add_bos = kind.add_bos;
+                let spm_style = kind.spm_style;
+                let bpe = bpe::Bpe::from_gguf(metadata, &vocab, name, kind, special.unknown)?;
+                if spm_style { Model::SpmStyleBpe(bpe) } else { Model::Bpe(bpe) }
+            }
+        };
+        let partition = Partition::new(&vocab, metadata)?;
+        let Defaults { add_bos, add_eos, space_prefix } = defaults;
+        let said = |key, default| Ok::<_, TokenizerError>(flag(metadata, key)?.unwrap_or(default));
+        // Gemma 4 files say `false` by mistake, and the model is lost without its BOS.
+        let always_bos = name == "gemma4";
+        Ok(Self {
+            add_bos: said("tokenizer.ggml.add_bos_token", add_bos)? || always_bos,
+            add_eos: said("tokenizer.ggml.add_eos_token", add_eos)?,
+            space_prefix: said("tokenizer.ggml.add_space_prefix", space_prefix)?,
+            vocab,
+            model,
+            special,
+            partition,
+        })
+    }
+
+    /// The ids of a text.
+    ///
+    /// # Errors
+    /// When the vocabulary has no way to write something in it, not even as unknown.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TokenizerError> {
+        if text.len() >= (u32::MAX / 4) as usize {
+            return Err(TokenizerError::NotEncodable { what: format!("a text of {} bytes", text.len()) });
+        }
+        let mut out = Vec::with_capacity(text.len() / 3 + 2);
+        if options.add_special && self.add_bos {
+            out.extend(self.special.bos);
+        }
+        let mut scratch = Scratch::default();
+        let mut after_special = true;
+        self.partition.cut(&self.vocab, text, options.parse_special, &mut |fragment| {
+            match fragment {
+                Fragment::Token(id) => out.push(id),
+                Fragment::Text(text) => self.encode_text(text, after_special, &mut scratch, &mut out)?,
+            }
+            after_special = matches!(fragment, Fragment::Token(_));
+            Ok(())
+        })?;
+        if options.add_special {
+            match self.model {
+                Model::WordPiece(_) => out.extend(self.special.separator),
+                _ if self.add_eos => out.extend(self.special.eos),
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
+    fn encode_text(
+        &self,
+        text: &str,
+        after_special: bool,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        match &self.model {
+            Model::Bpe(bpe) | Model::SpmStyleBpe(bpe) => bpe.encode(&self.vocab, text, &mut scratch.bpe, out),
+            Model::Spm(spm) => {
+                let prefix = self.space_prefix && after_special;
+                spm.encode(&self.vocab, text, prefix, &mut scratch.spm, out)
+            }
+            Model::WordPiece(wordpiece) => wordpiece.encode(text, out),
+            Model::Unigram(unigram) => {
+                unigram.encode(&self.vocab, text, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// How many tokens there are; ids are below.
+    #[must_use]
+    pub fn vocab_len(&self) -> usize {
+        self.vocab.len()
+    }
+
+    /// The token that begins a text, if the model has one.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The token that ends a text, if the model has one.
+    #[must_use]
+    pub fn eos(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// Whether `encode` with `add_special` begins with BOS.
+    #[must_use]
+    pub fn adds_bos(&self) -> bool {
+        self.add_bos && self.special.bos.is_some()
+    }
+
+    /// Whether texts are encoded with a space before them, which decoding from a text's start takes off.
+    #[must_use]
+    pub fn adds_space_prefix(&self) -> bool {
+        self.space_prefix
+    }
+
+    /// Whether an answer is over when this token is chosen: EOS, end of turn and their kind.
+    #[must_use]
+    pub fn ends_generation(&self, id: u32) -> bool {
+        self.special.ends.contains(&id)
+    }
+
+    /// The tokens for which `ends_generation` holds, ascending.
+    pub fn end_ids(&self) -> impl Iterator<Item = u32> {
+        self.special.ends.iter().copied()
+    }
+
+    /// The id of a vocabulary entry as stored.
+    #[must_use]
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        self.vocab.id(text)
+    }
+
+    /// A token's bytes as they appear in text; possibly part of a character. Empty for control tokens and for ids
+    /// beyond the vocabulary.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
+        let Some(text) = self.vocab.text(id) else { return Cow::Borrowed(&[]) };
+        match self.vocab.kind(id) {
+            TokenType::Control | TokenType::Unknown | TokenType::Unused => Cow::Borrowed(&[]),
+            TokenType::UserDefined => Cow::Borrowed(text.as_bytes()),
+            TokenType::Byte => Cow::Owned(vocab::byte_of(text).into_iter().collect()),
+            TokenType::Normal => match self.model {
+                Model::Bpe(_) => Cow::Owned(bytes::decode(text)),
+                _ if text.contains(spm::SPACE) => Cow::Owned(text.replace(spm::SPACE, " ").into_bytes()),
+                _ => Cow::Borrowed(text.as_bytes()),
+            },
+        }
+    }
+
+    /// A vocabulary entry as stored.
+    #[must_use]
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        self.vocab.text(id)
+    }
+
+    /// Whether a token is a control token: it steers, and no text shows it.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        matches!(self.vocab.kind(id), TokenType::Control)
+    }
+
+    /// Ids back to one text, invalid bytes as U+FFFD. For streams there is [`crate::Decoder`].
+    #[must_use]
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut decoder = crate::Decoder::new(self, crate::decode::Start::OfText);
+        let mut text: String = ids.iter().map(|&id| decoder.push(self, id)).collect();
+        text.push_str(&decoder.finish());
+        text
+    }
+}
+
+struct Defaults {
+    add_bos: bool,
+    add_eos: bool,
+    space_prefix: bool,
+}
+
+/// Buffers of one `encode`.
+#[derive(Default)]
+struct Scratch {
+    bpe: bpe::Scratch,
+    spm: spm::Scratch,
+}

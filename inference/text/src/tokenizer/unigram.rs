@@ -1,0 +1,168 @@
+//! Unigram (`t5`): of all ways to cut a text into tokens, the one with the highest sum of scores, by Viterbi's
+//! algorithm over the normalised text.
+//!
+//! Own code and not the `tokenizers` crate's `Unigram`: that takes a normaliser of its own (see `charsmap`), and
+//! building its trie of owned strings takes longer than loading the model should. Scores are summed in `f64`, as
+//! SentencePiece's own encoder does, so ties fall the same way.
+
+use weights::{Array, Metadata, Value};
+
+use super::charsmap::CharsMap;
+use super::error::TokenizerError;
+use super::special::flag;
+use super::spm::SPACE;
+use super::trie::Trie;
+use super::vocab::{TokenType, Vocab};
+
+const KEY_CHARS_MAP: &str = "tokenizer.ggml.precompiled_charsmap";
+/// How much worse than the worst token an unknown character is.
+const UNKNOWN_PENALTY: f64 = 10.0;
+
+/// A Unigram encoder.
+#[derive(Debug)]
+pub(crate) struct Unigram {
+    chars_map: CharsMap,
+    tokens: Trie,
+    user_defined: Trie,
+    unknown: u32,
+    unknown_score: f64,
+    space_prefix: bool,
+    merge_spaces: bool,
+}
+
+/// The best way to the byte it stands at.
+#[derive(Debug, Clone, Copy)]
+struct Best {
+    id: u32,
+    from: usize,
+    score: f64,
+}
+
+impl Unigram {
+    pub(crate) fn from_gguf(
+        metadata: &Metadata,
+        vocab: &Vocab,
+        unknown: Option<u32>,
+    ) -> Result<Self, TokenizerError> {
+        let unknown = unknown.ok_or_else(|| TokenizerError::Missing {
+            key: "tokenizer.ggml.unknown_token_id",
+            model: "t5".to_owned(),
+        })?;
+        if let Some(id) = vocab.scores.iter().position(|score| !score.is_finite()) {
+            return Err(TokenizerError::BadScore { id: id as u32 });
+        }
+        let kinds = [TokenType::Normal, TokenType::UserDefined, TokenType::Unused];
+        let normal = vocab.ids_of(&[TokenType::Normal]).map(|id| f64::from(vocab.scores[id as usize]));
+        let worst = normal.fold(f64::INFINITY, f64::min);
+        Ok(Self {
+            chars_map: CharsMap::new(&chars_map_bytes(metadata)?)?,
+            tokens: Trie::new(vocab, vocab.ids_of(&kinds)),
+            user_defined: Trie::new(vocab, vocab.ids_of(&[TokenType::UserDefined])),
+            unknown,
+            unknown_score: if worst.is_finite() { worst - UNKNOWN_PENALTY } else { -UNKNOWN_PENALTY },
+            space_prefix: flag(metadata, "tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+            merge_spaces: flag(metadata, "tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false),
+        })
+    }
+
+    /// Appends the ids of `text`, which holds no special tokens any more.
+    pub(crate) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
+        let text = self.normalize(text);
+        let best = self.best_paths(vocab, &text);
+        let first = out.len();
+        let mut at = text.len();
+        let mut after_unknown = false;
+        while at > 0 {
+            let Best { id, from, .. } = best[at];
+            // Unknown characters in a row are one unknown token.
+            let is_unknown = id == self.unknown;
+            if !(is_unknown && after_unknown) {
+                out.push(id);
+            }
+            (after_unknown, at) = (is_unknown, from);
+        }
+        out[first..].reverse();
+    }
+
+    fn best_paths(&self, vocab: &Vocab, text: &str) -> Vec<Best> {
+        let nowhere = Best { id: self.unknown, from: 0, score: f64::NEG_INFINITY };
+        let mut best = vec![nowhere; text.len() + 1];
+        best[0].score = 0.0;
+        for (at, character) in text.char_indices() {
+            let so_far = best[at].score;
+            let mut offer = |end: usize, id: u32, score: f64| {
+                if so_far + score > best[end].score {
+                    best[end] = Best { id, from: at, score: so_far + score };
+                }
+            };
+            let mut whole_character = false;
+            self.tokens.prefixes(&text.as_bytes()[at..], &mut |length, id| {
+                whole_character |= length == character.len_utf8();
+                let user_defined = vocab.kind(id) == TokenType::UserDefined;
+                let score = if user_defined { 0.0 } else { f64::from(vocab.scores[id as usize]) };
+                offer(at + length, id, score);
+            });
+            if !whole_character {
+                offer(at + character.len_utf8(), self.unknown, self.unknown_score);
+            }
+        }
+        best
+    }
+
+    /// Applies the table, marks spaces and puts one before the text.
+    fn normalize(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len() + text.len() / 2 + 3);
+        let mut in_word = false;
+        let mut prefixed = false;
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let (piece, used) = self
+                .user_defined_length(rest)
+                .map(|length| (&rest[..length], length))
+                .or_else(|| self.chars_map.longest(rest))
+                .unwrap_or((&rest[..first.len_utf8()], first.len_utf8()));
+            for character in piece.chars() {
+                if character == ' ' {
+                    in_word = false;
+                    if !self.merge_spaces {
+                        out.push_str(SPACE);
+                    }
+                    continue;
+                }
+                if !in_word {
+                    in_word = true;
+                    if self.merge_spaces || (self.space_prefix && !prefixed) {
+                        out.push_str(SPACE);
+                        prefixed = true;
+                    }
+                }
+                out.push(character);
+            }
+            rest = &rest[used..];
+        }
+        out
+    }
+
+    fn user_defined_length(&self, text: &str) -> Option<usize> {
+        let mut longest = None;
+        self.user_defined.prefixes(text.as_bytes(), &mut |length, _| longest = Some(length));
+        longest
+    }
+}
+
+fn chars_map_bytes(metadata: &Metadata) -> Result<Vec<u8>, TokenizerError> {
+    let bytes = |value: Value<'_>| match value {
+        Value::U8(byte) => Some(byte),
+        Value::I8(byte) => Some(byte as u8),
+        _ => None,
+    };
+    match metadata.get(KEY_CHARS_MAP) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(Array::Numbers(numbers))) => numbers
+            .iter()
+            .map(bytes)
+            .collect::<Option<_>>()
+            .ok_or(TokenizerError::BadCharsMap { what: "it is no array of bytes" }),
+        Some(_) => Err(TokenizerError::BadCharsMap { what: "it is no array of bytes" }),
+    }
+}
