@@ -9,8 +9,10 @@
 //! These models know nothing: their answers are noise. Tests: unit; the files are held against the `gguf` Python
 //! package and llama.cpp by `tests/conformance/logits/check_files.py`.
 
+pub mod bad;
 mod blocks;
 mod families;
+pub mod memory;
 mod random;
 mod vocabulary;
 
