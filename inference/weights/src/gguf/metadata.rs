@@ -13,9 +13,9 @@ use super::{
 };
 use crate::error::{GgufError, MetadataError, described, shown};
 
-/// Elements accepted in all arrays of a file together: ten times what the largest vocabularies need, and a bound on
+/// Elements accepted in all arrays of a file together: three times what the largest vocabularies need, and a bound on
 /// the work that a sparse file of a terabyte can ask for.
-const ELEMENTS_MAX: u64 = 1 << 24;
+const ELEMENTS_MAX: u64 = 1 << 22;
 /// Longest key of the specification.
 const KEY_BYTES_MAX: usize = 65_535;
 /// The smallest string: its length, and nothing.
