@@ -1,4 +1,5 @@
-//! What is written reads back; what is damaged fails cleanly. Property tests over small random files.
+//! What is written reads back; what is damaged fails cleanly. Property tests over small random files, and the getters of
+//! metadata case by case. Named damage is in `bad_models.rs`.
 
 use kernels::BlockType;
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! Real models, when they are there: `ONDOL_TEST_MODELS` names a folder of `.gguf` files. Otherwise says so and passes.
+//! Prints how long opening took.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! Shape → file: the metadata keys and tensors of each family, named as in llama.cpp.
+//! Shape → file: the metadata keys and tensors of each family, named as in llama.cpp. The vocabulary and the numbers come
+//! from their own files.
 
 use kernels::BlockType;
 use weights::gguf::write::Writer;

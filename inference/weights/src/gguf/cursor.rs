@@ -1,4 +1,5 @@
-//! Reading forward through bytes that may lie: every read proves first that its bytes are there.
+//! Reading forward through bytes that may lie: every read proves first that its bytes are there. Under all other files
+//! of the reader; knows no GGUF structure beyond strings and counts.
 
 use crate::error::GgufError;
 

@@ -1,4 +1,5 @@
-//! Metadata values as they are handed out: numbers by value, text and arrays as views into the file.
+//! Metadata values as they are handed out: numbers by value, text and arrays as views into the file. What `metadata` has
+//! proven is only looked at here; what a value means is for `text` and `model`.
 
 use std::fmt;
 

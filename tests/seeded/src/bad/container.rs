@@ -1,4 +1,5 @@
-//! Files that lie about their structure. Numbers of value and tensor types are those of the format.
+//! Files that lie about their structure: the cases of `Layer::Container`, in the order of a file. Numbers of value and
+//! tensor types are those of the format.
 
 use super::{
     Case, Layer,

@@ -1,4 +1,5 @@
-//! Sound containers with wrong contents: the tiny models of this crate with a few keys or tensors changed.
+//! Sound containers with wrong contents: the tiny models of this crate with a few keys or tensors changed, for the
+//! tokenizer, the model and the template to refuse.
 
 use weights::{Gguf, gguf::write::Writer};
 

@@ -1,4 +1,5 @@
-//! A GGUF file whose every field can lie.
+//! A GGUF file whose every field can lie: the builder under `container`. Nothing is checked and nothing is kept
+//! consistent, on purpose.
 
 /// A header, pairs and tensors that say what they are told.
 #[derive(Debug, Clone)]
