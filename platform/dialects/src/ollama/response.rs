@@ -126,7 +126,12 @@ impl Answer {
     }
 }
 
-/// A value as one line of JSON with its newline.
+/// One of [`super::wire`]'s shapes as a whole reply.
+pub fn whole(value: &impl Serialize) -> String {
+    json(value)
+}
+
+/// One of [`super::wire`]'s shapes as a line of a stream.
 pub fn line(value: &impl Serialize) -> String {
     with_newline(json(value))
 }

@@ -132,6 +132,12 @@ pub struct Models<T> {
     pub models: Vec<T>,
 }
 
+/// The reply of `/api/version`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Version {
+    pub version: String,
+}
+
 /// The reply of `/api/show`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Shown {

@@ -200,6 +200,11 @@ impl Answer {
     }
 }
 
+/// One of [`super::wire`]'s shapes as a whole reply.
+pub fn whole(value: &impl Serialize) -> String {
+    json(value)
+}
+
 fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop | FinishReason::Load => "stop",
