@@ -1,0 +1,159 @@
+//! Every route, once: method, path, who may ask, and what answers. A route without an entry here does not exist, and
+//! an entry cannot leave out who may ask. Whose errors a path speaks follows from the path ([`Dialect::of`]).
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, head, post};
+
+use crate::handlers::{models, ollama, openai, plain, pull};
+use crate::problem::{Dialect, Problem};
+use crate::{App, guard};
+
+/// How a route is asked. `Get` answers `HEAD` too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Head,
+    Get,
+    Post,
+    Delete,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Anybody: nothing is told but that the server runs.
+    Open,
+    /// Whoever has a key, when the server asks for keys.
+    Key,
+}
+
+/// What answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Running,
+    Health,
+    Version,
+    Status,
+    Generate,
+    Chat,
+    Tags,
+    Show,
+    Processes,
+    Pull,
+    Delete,
+    Copy,
+    ChatCompletions,
+    Completions,
+    Models,
+    Model,
+    /// Known to clients, not done by this version: 501 instead of 404, so that they can tell the difference.
+    Later,
+}
+
+use Access::{Key, Open};
+use Method::{Delete, Get, Head, Post};
+
+/// The table.
+const ROUTES: &[(Method, &str, Access, Target)] = &[
+    (Get, "/", Open, Target::Running),
+    (Get, "/health", Open, Target::Health),
+    // Ollama
+    (Get, "/api/version", Key, Target::Version),
+    (Get, "/api/status", Key, Target::Status),
+    (Post, "/api/generate", Key, Target::Generate),
+    (Post, "/api/chat", Key, Target::Chat),
+    (Get, "/api/tags", Key, Target::Tags),
+    (Post, "/api/show", Key, Target::Show),
+    (Get, "/api/ps", Key, Target::Processes),
+    (Post, "/api/pull", Key, Target::Pull),
+    (Delete, "/api/delete", Key, Target::Delete),
+    (Post, "/api/copy", Key, Target::Copy),
+    (Post, "/api/embed", Key, Target::Later),
+    (Post, "/api/embeddings", Key, Target::Later),
+    (Post, "/api/create", Key, Target::Later),
+    (Post, "/api/push", Key, Target::Later),
+    (Head, "/api/blobs/{digest}", Key, Target::Later),
+    (Post, "/api/blobs/{digest}", Key, Target::Later),
+    (Post, "/api/me", Key, Target::Later),
+    (Post, "/api/signout", Key, Target::Later),
+    (Post, "/api/experimental/web_search", Key, Target::Later),
+    (Post, "/api/experimental/web_fetch", Key, Target::Later),
+    // OpenAI
+    (Post, "/v1/chat/completions", Key, Target::ChatCompletions),
+    (Post, "/v1/completions", Key, Target::Completions),
+    (Get, "/v1/models", Key, Target::Models),
+    // Names of models hold slashes.
+    (Get, "/v1/models/{*model}", Key, Target::Model),
+    (Delete, "/v1/models/{*model}", Key, Target::Later),
+    (Post, "/v1/embeddings", Key, Target::Later),
+    (Post, "/v1/responses", Key, Target::Later),
+    (Post, "/v1/messages", Key, Target::Later),
+    (Post, "/v1/audio/speech", Key, Target::Later),
+    (Post, "/v1/audio/transcriptions", Key, Target::Later),
+    (Post, "/v1/audio/translations", Key, Target::Later),
+    (Post, "/v1/images/generations", Key, Target::Later),
+    (Post, "/v1/moderations", Key, Target::Later),
+    (Post, "/v1/rerank", Key, Target::Later),
+    (Post, "/v1/systemone", Key, Target::Later),
+];
+
+/// Whether a path may be asked for without a key. Paths that do not exist may not.
+pub(crate) fn is_open(path: &str) -> bool {
+    ROUTES.iter().any(|(_, known, access, _)| *known == path && *access == Open)
+}
+
+/// The table as a router, with the checks in front of everything, unknown paths included.
+pub(crate) fn router(app: App) -> Router {
+    let routes = ROUTES.iter().fold(Router::new(), |router, (method, path, _, target)| {
+        router.route(path, handler(*method, *target))
+    });
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
+        .with_state(app)
+}
+
+fn handler(method: Method, target: Target) -> MethodRouter<App> {
+    macro_rules! on {
+        ($handler:expr) => {
+            match method {
+                Method::Head => head($handler),
+                Method::Get => get($handler),
+                Method::Post => post($handler),
+                Method::Delete => delete($handler),
+            }
+        };
+    }
+    match target {
+        Target::Running => on!(plain::running),
+        Target::Health => on!(plain::health),
+        Target::Version => on!(plain::version),
+        Target::Status => on!(plain::status),
+        Target::Generate => on!(ollama::generate),
+        Target::Chat => on!(ollama::chat),
+        Target::Tags => on!(models::tags),
+        Target::Show => on!(models::show),
+        Target::Processes => on!(models::processes),
+        Target::Pull => on!(pull::pull),
+        Target::Delete => on!(models::delete),
+        Target::Copy => on!(models::copy),
+        Target::ChatCompletions => on!(openai::chat),
+        Target::Completions => on!(openai::completion),
+        Target::Models => on!(openai::models),
+        Target::Model => on!(openai::model),
+        Target::Later => on!(plain::later),
+    }
+}
+
+async fn not_found(request: Request) -> Response {
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    Problem::NotFound { method, path }.reply(Dialect::of(request.uri().path()))
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    Problem::Method { method, path }.reply(Dialect::of(request.uri().path()))
+}

@@ -1,0 +1,169 @@
+//! From the engine's thread to the client's socket: an [`EventSink`] that ends in a channel, and a reply made of what
+//! comes out of it. The first event decides the status; every text becomes a frame of its own at once.
+//!
+//! When the client leaves, hyper drops the reply (or the handler that waits), the channel closes, and the engine's
+//! next look at [`EventSink::is_open`] ends the request. When the client only stops reading, the channel fills up to
+//! its limit and the same happens.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use contract::{Event, EventSink, GenerateError, Generator, Request};
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::problem::json;
+
+/// The engine's end.
+struct Sink {
+    events: mpsc::Sender<Event>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl EventSink for Sink {
+    fn send(&mut self, event: Event) -> bool {
+        match self.events.try_send(event) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(_)) => {
+                self.overflowed.store(true, Ordering::Release);
+                false
+            }
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.events.is_closed() && !self.overflowed.load(Ordering::Acquire)
+    }
+}
+
+/// The client's end.
+struct Events {
+    events: mpsc::Receiver<Event>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl Events {
+    /// The next event. An engine that goes away without a last word failed.
+    async fn next(&mut self) -> Event {
+        self.events.recv().await.unwrap_or_else(|| self.broken_off())
+    }
+
+    fn broken_off(&self) -> Event {
+        let message = if self.overflowed.load(Ordering::Acquire) {
+            "the client reads more slowly than the model writes, and the answer was cut off"
+        } else {
+            "the answer broke off without an end"
+        };
+        Event::Failed(GenerateError::Internal { message: message.to_owned() })
+    }
+}
+
+fn channel(events_max: usize) -> (Sink, Events) {
+    let (sender, receiver) = mpsc::channel(events_max.max(1));
+    let overflowed = Arc::new(AtomicBool::new(false));
+    (Sink { events: sender, overflowed: overflowed.clone() }, Events { events: receiver, overflowed })
+}
+
+/// A dialect's way of writing one answer.
+pub(crate) trait Writer: Send + Unpin + 'static {
+    /// The content type of a stream.
+    const STREAM_TYPE: &'static str;
+
+    /// The frame for an event of a stream.
+    fn frame(&mut self, event: &Event) -> Option<String>;
+
+    /// Takes an event of a whole reply; the last one gives the reply.
+    fn whole(&mut self, event: &Event) -> Option<Response>;
+
+    /// The reply to a request that failed before anything was said.
+    fn refusal(&self, error: &GenerateError) -> Response;
+}
+
+/// Hands a request to the generator and replies with what it says.
+pub(crate) async fn answer<W: Writer>(
+    generator: &dyn Generator,
+    request: Request,
+    streams: bool,
+    mut writer: W,
+    events_max: usize,
+) -> Response {
+    let (sink, mut events) = channel(events_max);
+    generator.submit(request, Box::new(sink));
+    if !streams {
+        loop {
+            if let Some(response) = writer.whole(&events.next().await) {
+                return response;
+            }
+        }
+    }
+    let first = events.next().await;
+    if let Event::Failed(error) = &first {
+        return writer.refusal(error);
+    }
+    let frames = Frames { first: Some(first), events, writer, ended: false };
+    let mut response = Response::new(Body::from_stream(frames));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(W::STREAM_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Proxies that gather replies before they pass them on are asked not to.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+/// A reply that is written as it comes.
+struct Frames<W> {
+    first: Option<Event>,
+    events: Events,
+    writer: W,
+    ended: bool,
+}
+
+impl<W: Writer> Stream for Frames<W> {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        while !this.ended {
+            let event = match this.first.take() {
+                Some(event) => event,
+                None => match this.events.events.poll_recv(context) {
+                    Poll::Ready(event) => event.unwrap_or_else(|| this.events.broken_off()),
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            this.ended = matches!(event, Event::Finished(_) | Event::Failed(_));
+            if let Some(frame) = this.writer.frame(&event) {
+                return Poll::Ready(Some(Ok(Bytes::from(frame))));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+/// Tells the client, and the log, what was not followed.
+pub(crate) fn warn(mut response: Response, warnings: &[String]) -> Response {
+    const BYTES_MAX: usize = 1024;
+    if warnings.is_empty() {
+        return response;
+    }
+    tracing::warn!(?warnings, "parts of a request were not followed");
+    let mut text: String = warnings.join("; ").replace(|c: char| !(' '..='~').contains(&c), "?");
+    text.truncate(BYTES_MAX);
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        response.headers_mut().insert(HeaderName::from_static("x-ondol-warning"), value);
+    }
+    response
+}
+
+/// A whole reply.
+pub(crate) fn whole(body: String) -> Response {
+    json(200, body)
+}
