@@ -196,8 +196,8 @@ fn is_missing(ended: &Ended) -> bool {
 /// The end of what a client said, fit to be printed: no control characters, no endless lines.
 fn last_lines(words: &str, status: &ExitStatus) -> String {
     let clean = |line: &str| -> String {
-        let line = line.trim();
-        line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LINE_CHARS_MAX).collect()
+        let plain: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        plain.trim().chars().take(LINE_CHARS_MAX).collect()
     };
     let lines: Vec<String> = words.lines().map(clean).filter(|line| !line.is_empty()).collect();
     let from = lines.len().saturating_sub(LINES_SHOWN);

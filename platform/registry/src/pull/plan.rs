@@ -207,7 +207,7 @@ fn is_hugging_face(host: &str) -> bool {
 /// A file's stem as a model name: what a name may not hold becomes a dash.
 fn as_name(stem: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-    let name: String = stem.chars().map(plain).take(80).collect();
+    let name: String = stem.replace("%20", "-").chars().map(plain).take(80).collect();
     let name = name.trim_matches(['.', '-']);
     if name.is_empty() { "model".to_owned() } else { name.to_owned() }
 }
@@ -238,7 +238,7 @@ mod tests {
         check("someone/thing", "someone/thing:latest", &["Ollama's registry (someone/thing:latest)"]);
         check("localhost:5000/a/b:c", "localhost:5000/a/b:c", &["registry localhost:5000"]);
         check("hf.co/Org/Repo:Q8_0", "hf.co/Org/Repo:Q8_0", &["Hugging Face Org/Repo"]);
-        check("https://example.org/dl/My Model.Q4.gguf?sig=1", "My-20Model.Q4:latest", &["example.org"]);
+        check("https://example.org/dl/My Model.Q4.gguf?sig=1", "My-Model.Q4:latest", &["example.org"]);
         check("https://hf.co/o/r/blob/main/sub/x.gguf", "x:latest", &["Hugging Face o/r"]);
     }
 
