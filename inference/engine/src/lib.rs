@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Requests to events: who is computed when, which token comes next, and what a client is told.
+//!
+//! In the first journey this crate stands between `server` (or the terminal) and `model::forward`. One thread owns one
+//! loaded model ([`worker`]); a pure state machine decides what each step computes ([`scheduler`]); [`Host`] keeps the
+//! loaded models and is the [`contract::Generator`] that everything above knows. It does no IO of its own but reading
+//! model files through `weights`; names are resolved by a [`ModelSource`] that the binary provides.
+//!
+//! Tests: unit; the scheduler simulated from seeds (`tests/simulation.rs`); whole requests on seeded models
+//! (`tests/requests.rs`).
+
+mod host;
+pub mod loaded;
+mod pages;
+pub mod perplexity;
+mod prompt;
+pub mod sampler;
+pub mod scheduler;
+mod sequence;
+mod worker;
+
+pub use host::{Host, HostConfig};
+pub use loaded::{LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
+pub use pages::PagePool;
+pub use sampler::{Sampler, SamplerSettings};

@@ -1,0 +1,181 @@
+//! One request while it runs: its tokens, its sampler, and what its client has been told.
+
+use std::time::{Duration, Instant};
+
+use contract::{
+    Delta, Event, EventSink, FinishReason, Finished, GenerateError, Started, TokenLogprob, Usage,
+};
+use text::decode::Start;
+use text::{Decoder, StopMatcher};
+
+use crate::loaded::Loaded;
+use crate::prompt::Prompt;
+use crate::sampler::{Sampler, SamplerSettings, logprobs};
+
+/// A request on its way.
+pub(crate) struct Sequence {
+    sink: Box<dyn EventSink>,
+    /// Prompt and answer.
+    pub tokens: Vec<u32>,
+    prompt_len: usize,
+    tokens_max: usize,
+    sampler: Sampler,
+    decoder: Decoder,
+    stops: StopMatcher,
+    /// How many alternatives of each token to report.
+    logprobs: Option<usize>,
+    /// Log-probabilities of tokens whose text is still held back.
+    held: Vec<TokenLogprob>,
+    times: Times,
+    /// The last event was sent.
+    ended: bool,
+}
+
+struct Times {
+    arrived: Instant,
+    load: Duration,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+}
+
+/// What a request brings besides its prompt.
+pub(crate) struct SequenceOptions {
+    pub settings: SamplerSettings,
+    pub stop: Vec<String>,
+    pub logprobs: Option<u8>,
+    pub arrived: Instant,
+    pub load: Duration,
+}
+
+impl Sequence {
+    pub(crate) fn new(
+        loaded: &Loaded,
+        sink: Box<dyn EventSink>,
+        prompt: Prompt,
+        options: SequenceOptions,
+    ) -> Self {
+        Self {
+            sink,
+            prompt_len: prompt.tokens.len(),
+            tokens: prompt.tokens,
+            tokens_max: prompt.tokens_max as usize,
+            sampler: Sampler::new(options.settings),
+            decoder: Decoder::new(&loaded.tokenizer, Start::Continuation),
+            stops: StopMatcher::new(&options.stop),
+            logprobs: options.logprobs.map(usize::from),
+            held: Vec::new(),
+            times: Times { arrived: options.arrived, load: options.load, started: None, first_token: None },
+            ended: false,
+        }
+    }
+
+    /// Whether the client still listens.
+    pub(crate) fn is_open(&self) -> bool {
+        self.sink.is_open()
+    }
+
+    /// Whether there is anything to write after the prompt.
+    pub(crate) fn wants_tokens(&self) -> bool {
+        self.tokens.len() < self.tokens_max
+    }
+
+    /// The request runs from now on.
+    pub(crate) fn start(&mut self, dropped_messages: u32) {
+        self.times.started = Some(Instant::now());
+        let prompt_tokens = self.prompt_len as u32;
+        self.sink.send(Event::Started(Started { prompt_tokens, dropped_messages }));
+    }
+
+    /// Takes the logits after the last token: chooses the next one and tells the client. `true`: the answer ended.
+    pub(crate) fn advance(&mut self, loaded: &Loaded, logits: &mut [f32]) -> bool {
+        let now = Instant::now();
+        self.times.first_token.get_or_insert(now);
+        if !self.wants_tokens() {
+            self.finish(FinishReason::Length);
+            return true;
+        }
+        let report = self.logprobs.map(|top| (top, logits.to_vec()));
+        let id = self.sampler.sample(logits, &self.tokens);
+        if loaded.tokenizer.ends_generation(id) {
+            self.finish(FinishReason::Stop);
+            return true;
+        }
+        self.tokens.push(id);
+        if let Some((top, raw)) = report {
+            self.held.push(describe(loaded, &raw, id, top));
+        }
+        let text = self.decoder.push(&loaded.tokenizer, id);
+        let step = self.stops.push(&text);
+        let listening = self.tell(step.emit);
+        if step.stopped {
+            self.finish(FinishReason::Stop);
+            return true;
+        }
+        if !self.wants_tokens() {
+            self.finish(FinishReason::Length);
+            return true;
+        }
+        !listening
+    }
+
+    /// The request fails.
+    pub(crate) fn fail(mut self, error: GenerateError) {
+        self.ended = true;
+        self.sink.send(Event::Failed(error));
+    }
+
+    /// Sends text, with what is known of its tokens. `false`: nobody listens.
+    fn tell(&mut self, text: String) -> bool {
+        if text.is_empty() {
+            return self.sink.is_open();
+        }
+        let logprobs = std::mem::take(&mut self.held);
+        self.sink.send(Event::Text(Delta { text, logprobs }))
+    }
+
+    fn finish(&mut self, reason: FinishReason) {
+        // After a stop string the matcher lets nothing more out.
+        let tail = self.decoder.finish();
+        let mut rest = self.stops.push(&tail).emit;
+        rest.push_str(&self.stops.finish());
+        if !rest.is_empty() || !self.held.is_empty() {
+            let logprobs = std::mem::take(&mut self.held);
+            self.sink.send(Event::Text(Delta { text: rest, logprobs }));
+        }
+        let now = Instant::now();
+        let started = self.times.started.unwrap_or(now);
+        let first = self.times.first_token.unwrap_or(now);
+        let usage = Usage {
+            prompt_tokens: self.prompt_len as u32,
+            cached_tokens: 0,
+            generated_tokens: (self.tokens.len() - self.prompt_len) as u32,
+            total: now - self.times.arrived,
+            load: self.times.load,
+            prompt: first - started,
+            generate: now - first,
+        };
+        self.ended = true;
+        self.sink.send(Event::Finished(Finished { reason, usage, context: self.tokens.clone() }));
+    }
+}
+
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        // Only a panic on the engine's thread, or a client that left, drops a request without a last event.
+        if !self.ended && self.sink.is_open() {
+            let message = "the engine stopped while it answered; see the log".to_owned();
+            self.sink.send(Event::Failed(GenerateError::Internal { message }));
+        }
+    }
+}
+
+fn describe(loaded: &Loaded, logits: &[f32], id: u32, top: usize) -> TokenLogprob {
+    let token = |id: u32, logprob: f32, top: Vec<TokenLogprob>| TokenLogprob {
+        id,
+        bytes: loaded.tokenizer.token_bytes(id).into_owned(),
+        logprob,
+        top,
+    };
+    let (own, best) = logprobs(logits, id, top);
+    token(id, own, best.into_iter().map(|(id, logprob)| token(id, logprob, Vec::new())).collect())
+}
