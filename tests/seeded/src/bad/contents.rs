@@ -15,7 +15,9 @@ const TEMPLATE: &str = "tokenizer.chat_template";
 /// `base` without the keys and tensors named in `without`, with what `add` writes behind the keys.
 ///
 /// The model's own tensors follow, so one that `add` writes comes first in the file; its name must be in `without`.
-pub(super) fn edited(base: &[u8], without: &[&str], add: impl FnOnce(&mut Writer)) -> Vec<u8> {
+/// `base` must be sound.
+#[must_use]
+pub fn edited(base: &[u8], without: &[&str], add: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let Ok(base) = Gguf::from_bytes(base.to_vec()) else { unreachable!("the tiny models are sound") };
     let mut writer = Writer::new();
     for (key, value) in base.metadata().iter().filter(|(key, _)| !without.contains(key)) {

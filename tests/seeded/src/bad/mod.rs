@@ -13,6 +13,8 @@ mod container;
 mod contents;
 mod raw;
 
+pub use contents::edited;
+
 use crate::Family;
 
 /// Who must refuse a file.

@@ -1,0 +1,57 @@
+//! Writes the first inputs of the fuzz targets that take whole files: the known-bad models, and small sound ones.
+//!
+//! `cargo run -p seeded --example fuzz_seeds -- fuzz/corpus`
+
+use std::{env, fs, io, path::Path, process::ExitCode};
+
+use seeded::{BlockType, Family, Shape, bad};
+
+fn main() -> ExitCode {
+    let Some(folder) = env::args_os().nth(1) else {
+        eprintln!("usage: fuzz_seeds FOLDER");
+        return ExitCode::FAILURE;
+    };
+    match write(Path::new(&folder)) {
+        Ok(count) => {
+            println!("{count} files");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{}: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(folder: &Path) -> io::Result<usize> {
+    let mut count = 0;
+    let mut put = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = folder.join(target);
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        count += 1;
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(name), bytes)
+    };
+    for case in bad::cases_of(bad::Layer::Container) {
+        // Larger ones are whole models with a byte missing: slow to change and soon found from the small ones.
+        if case.bytes.len() < 10_000 {
+            put("gguf_header", case.name, &case.bytes)?;
+        }
+    }
+    for family in Family::ALL {
+        let shape =
+            Shape { layers: 1, width: 32, ff: 32, head_dim: 8, ..Shape::tiny(family, BlockType::Q4_0) };
+        let file = shape.gguf();
+        put("gguf_header", family.name(), &file)?;
+        put("gguf_load", family.name(), &file)?;
+    }
+    for case in bad::cases_of(bad::Layer::Template) {
+        let source = weights::Gguf::from_bytes(case.bytes)
+            .ok()
+            .and_then(|file| file.metadata().string("tokenizer.chat_template").ok()?.map(str::to_owned));
+        if let Some(source) = source {
+            put("chat_template", case.name, source.as_bytes())?;
+        }
+    }
+    Ok(count)
+}
