@@ -1,4 +1,5 @@
 //! A model in memory: weights on the device, tokenizer, chat template, and what its manifest says.
+//! Made once, then shared by all sequences of its worker; what changes per request is in `sequence`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
 //! One request while it runs: its tokens, its sampler, and what its client has been told.
+//! The worker drives it; it computes nothing and knows no other sequence.
 
 use std::time::{Duration, Instant};
 

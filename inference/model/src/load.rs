@@ -1,4 +1,5 @@
 //! A model from a file: the family's plan, and every tensor found, checked against it and handed to the device.
+//! Shapes and types are checked here, so that `forward` may take them for granted.
 
 use kernels::{Compute, KvType, MatrixSource, PAGE_TOKENS, PageShape};
 use weights::{Gguf, Tensor};

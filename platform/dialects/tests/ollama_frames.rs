@@ -1,4 +1,5 @@
 //! Ollama's frames as data, and the client that reads them back.
+//! A row is a run of events and the exact bytes that a client gets for them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

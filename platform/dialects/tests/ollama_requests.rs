@@ -1,4 +1,5 @@
 //! Ollama's requests as data: what is read from a body, and the exact text of every refusal.
+//! A row is a body and what is read from it, or what is said about it.
 
 use std::time::Duration;
 

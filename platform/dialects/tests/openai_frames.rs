@@ -1,4 +1,5 @@
 //! OpenAI's replies and chunks as data.
+//! A row is a run of events and the exact bytes that a client gets for them, streamed and whole.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! OpenAI's requests → [`contract::Request`].
+//! What a client did not say stays unsaid; what this version cannot do is refused, never passed over.
 
 use std::time::Duration;
 

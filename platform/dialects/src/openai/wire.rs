@@ -1,4 +1,5 @@
 //! The shapes of OpenAI's replies. Fields that its specification requires are always written, `null` included.
+//! Values come from `response`; this file says only how they look.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! What a name stands for: the sources to try, in order, and the name it is kept under. Pure: no network, no disk.
+//! `pull` then tries them one after another, until one gives the right bytes.
 
 use net::Url;
 

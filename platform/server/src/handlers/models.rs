@@ -1,4 +1,5 @@
 //! `/api/tags`, `/api/show`, `/api/ps`, `/api/delete`, `/api/copy`: what the store and the memory hold.
+//! Reading the store may block, so it happens on a thread for blocking work.
 
 use std::time::{Duration, SystemTime};
 
