@@ -368,7 +368,7 @@ fn unsafe_notes_stand_above_the_statement() {
 #[test]
 fn headers_of_every_kind() {
     check_file(LIB, "pub mod error;\n", "base/contract/src/lib.rs:1", "headers", "opens with 0 lines");
-    let long = format!("//! One line.\n{}", "// x\n".repeat(60));
+    let long = format!("//! One line.\n{}", "// x\n".repeat(150));
     check_file(
         LIB,
         &long,
