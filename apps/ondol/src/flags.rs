@@ -180,7 +180,7 @@ pub(crate) struct RmFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct CpFlags {
-    /// The model to copy
+    /// The model to copy, or a .gguf file, which stays where it is
     pub source: String,
     /// Its second name
     pub destination: String,

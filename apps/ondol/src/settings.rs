@@ -30,6 +30,10 @@ pub(crate) struct Settings {
     pub context_tokens: Option<u32>,
     /// Most models in memory at once.
     pub models_max: Option<usize>,
+    /// Answers of one model at once.
+    pub sequences_max: Option<usize>,
+    /// Requests for one model that may wait.
+    pub waiting_max: Option<usize>,
     pub threads: Option<usize>,
     /// Web origins that may call the server, beside local ones.
     pub origins: Vec<String>,
@@ -40,6 +44,10 @@ pub(crate) struct Settings {
     /// Whether the interactive prompt keeps a history file.
     pub history: bool,
     pub offline: bool,
+    /// Certificate authorities that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The machine's proxies, for what is fetched.
+    pub proxies: net::Proxies,
     /// Filter of the log lines on standard error.
     pub log: String,
 }
@@ -116,12 +124,19 @@ impl Settings {
             models_max: env
                 .number("ONDOL_MAX_LOADED_MODELS", "OLLAMA_MAX_LOADED_MODELS")?
                 .filter(|most| *most > 0),
+            sequences_max: env.number("ONDOL_NUM_PARALLEL", "OLLAMA_NUM_PARALLEL")?.filter(|most| *most > 0),
+            waiting_max: env.number("ONDOL_MAX_QUEUE", "OLLAMA_MAX_QUEUE")?,
             threads: env.number("ONDOL_THREADS", "ONDOL_THREADS")?.filter(|threads| *threads > 0),
             origins: env.list("ONDOL_ORIGINS", "OLLAMA_ORIGINS"),
             client_key: environment.get("ONDOL_API_KEY").map(str::to_owned).or_else(|| keys.first().cloned()),
             keys,
             history: !env.switch("ONDOL_NOHISTORY", "OLLAMA_NOHISTORY"),
             offline: global.offline || env.switch("ONDOL_OFFLINE", "ONDOL_OFFLINE"),
+            ca_file: environment
+                .get("ONDOL_CA_FILE")
+                .or_else(|| environment.get("SSL_CERT_FILE"))
+                .map(PathBuf::from),
+            proxies: net::Proxies::from_variables(|name| environment.get(name).map(str::to_owned)),
             log: log_filter(environment.get("ONDOL_LOG"), environment.get("OLLAMA_DEBUG")),
         })
     }
@@ -278,7 +293,12 @@ impl Host {
         found.next().ok_or_else(|| std::io::Error::other("the name has no address"))
     }
 
-    /// Whether it is this machine alone.
+    /// Whether it is this machine: loopback, or "every address", which a client reaches as loopback.
+    pub(crate) fn is_here(&self) -> bool {
+        self.is_loopback() || self.name.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
+    }
+
+    /// Whether only this machine reaches it.
     pub(crate) fn is_loopback(&self) -> bool {
         self.name == "localhost" || self.name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }

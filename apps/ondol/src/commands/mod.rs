@@ -1,4 +1,64 @@
-//! The commands, one file each.
+//! The commands, one file each. A command gets a [`Context`] and its flags, and returns; what went wrong is said by
+//! `main`, once.
+
+pub(crate) mod completions;
+pub(crate) mod cp;
 pub(crate) mod eval;
+pub(crate) mod list;
+pub(crate) mod ps;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod show;
+pub(crate) mod stop;
+mod talk;
+
+use std::sync::Arc;
+
+use engine::ModelSource;
+
+use crate::assemble::{self, FileSource, StoreSource};
+use crate::flags::Command;
+use crate::library::Library;
+use crate::settings::Settings;
+use crate::terminal::output::Terminal;
+
+/// What every command may use.
 #[derive(Debug)]
-pub(crate) struct Context;
+pub(crate) struct Context {
+    pub settings: Settings,
+    pub terminal: Terminal,
+}
+
+impl Context {
+    /// Where this process finds a model by name or by file; one that is missing is pulled first.
+    pub(crate) fn model_source(&self, model: &str) -> anyhow::Result<Arc<dyn ModelSource>> {
+        if assemble::is_file_name(model) {
+            return Ok(Arc::new(FileSource));
+        }
+        let store = assemble::store(&self.settings)?;
+        let library = Library::Local(Arc::clone(&store));
+        if !library.has(model)? {
+            library.pull(&self.settings, self.terminal, model, false)?;
+        }
+        Ok(Arc::new(StoreSource(store)))
+    }
+}
+
+/// Does what was asked.
+pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(flags) => run::run(context, flags),
+        Command::Pull(flags) => pull::run(context, flags),
+        Command::List(flags) => list::run(context, flags),
+        Command::Show(flags) => show::run(context, flags),
+        Command::Rm(flags) => rm::run(context, flags),
+        Command::Cp(flags) => cp::run(context, flags),
+        Command::Ps => ps::run(context),
+        Command::Stop(flags) => stop::run(context, flags),
+        Command::Serve(flags) => serve::run(context, flags),
+        Command::Eval(arguments) => eval::run(context, arguments),
+        Command::Completions(flags) => completions::run(context, flags),
+    }
+}

@@ -4,7 +4,9 @@
 use std::fmt;
 
 use contract::GenerateError;
+use registry::RegistryError;
 
+use crate::remote::RemoteError;
 use crate::terminal::messages::{Language, Message, say};
 use crate::terminal::units;
 
@@ -28,6 +30,86 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Says an error on standard error, in one form.
+pub(crate) fn print(language: Language, error: &anyhow::Error) {
+    use std::io::Write;
+    let prefix = say(language, Message::ErrorPrefix, &[]);
+    // Nothing can be done when even this cannot be written.
+    let _ = writeln!(std::io::stderr(), "{prefix}{}", of_any(language, error));
+}
+
+/// The failure that stands for any error: by the first cause whose kind is known, else in its own words.
+fn of_any(language: Language, error: &anyhow::Error) -> Failure {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.clone();
+        }
+        if let Some(error) = cause.downcast_ref::<RegistryError>() {
+            return of_registry(language, error);
+        }
+        if let Some(error) = cause.downcast_ref::<RemoteError>() {
+            return of_remote(language, error);
+        }
+    }
+    Failure::new(format!("{error:#}"))
+}
+
+/// Nobody answers at the configured host.
+pub(crate) fn no_server(language: Language, address: &str) -> Failure {
+    saying(language, Message::NoServer, &[("address", address.to_owned())])
+}
+
+/// What a running server did not do.
+fn of_remote(language: Language, error: &RemoteError) -> Failure {
+    match error {
+        RemoteError::NotFound { model } => {
+            saying(language, Message::ModelNotFound, &[("model", model.clone())])
+        }
+        RemoteError::KeyWanted { address } => {
+            saying(language, Message::ServerRefusesKey, &[("address", address.clone())])
+        }
+        other => Failure::new(other.to_string()),
+    }
+}
+
+/// What the store or a pull did not do.
+fn of_registry(language: Language, error: &RegistryError) -> Failure {
+    let own = |text: &dyn fmt::Display| text.to_string();
+    let (message, values) = match error {
+        RegistryError::Name(error) => (Message::BadModelName, vec![("name", error.name.clone())]),
+        RegistryError::NotFound { name } => (Message::ModelNotFound, vec![("model", name.clone())]),
+        RegistryError::NotAtSource { name, .. } => (Message::NotAtSource, vec![("model", name.clone())]),
+        RegistryError::ReadOnly { name } => (Message::ModelReadOnly, vec![("model", name.clone())]),
+        RegistryError::Changed { name, path } => {
+            (Message::ModelChanged, vec![("model", name.clone()), ("path", own(&path.display()))])
+        }
+        RegistryError::NotGguf { path, reason } => {
+            (Message::NotAModel, vec![("path", own(&path.display())), ("cause", reason.clone())])
+        }
+        RegistryError::DiskFull { path, needed_bytes, free_bytes } => {
+            let mut values = vec![("path", own(&path.display())), ("free", units::bytes(*free_bytes))];
+            values.extend(needed_bytes.map(|bytes| ("needed", units::bytes(bytes))));
+            let message = if needed_bytes.is_some() { Message::DiskFull } else { Message::DiskFullNow };
+            (message, values)
+        }
+        RegistryError::NoClient { client, hint } => {
+            (Message::NoClient, vec![("client", own(client)), ("hint", own(hint))])
+        }
+        RegistryError::Offline { name } => (Message::StoreOffline, vec![("model", name.clone())]),
+        RegistryError::WrongDigest { source_name, .. } => {
+            (Message::WrongDigest, vec![("source", source_name.clone())])
+        }
+        // Rarer ones, in the registry's own words.
+        other => return Failure::new(other.to_string()),
+    };
+    saying(language, message, &values)
+}
+
+fn saying(language: Language, message: Message, values: &[(&str, String)]) -> Failure {
+    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Failure::new(say(language, message, &values))
+}
 
 /// A failed request, in the user's words.
 pub(crate) fn of_generation(language: Language, error: &GenerateError) -> Failure {
@@ -56,8 +138,7 @@ pub(crate) fn of_generation(language: Language, error: &GenerateError) -> Failur
         // Values out of range, and whatever is added later: their own text.
         other => return Failure::new(other.to_string()),
     };
-    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Failure::new(say(language, message, &values))
+    saying(language, message, &values)
 }
 
 #[cfg(test)]

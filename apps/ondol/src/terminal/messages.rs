@@ -156,6 +156,9 @@ messages! {
     DiskFull:
         "not enough disk space at {path}: {needed} are needed, {free} are free",
         "{path}의 디스크 공간이 모자랍니다. {needed}{이/가} 필요하지만 {free}만 남았습니다";
+    DiskFullNow:
+        "the disk is full at {path}, {free} are free: make room and pull again, it goes on where it stopped",
+        "{path}의 디스크가 가득 찼습니다({free} 남음). 자리를 만들고 다시 받으면 이어서 받습니다";
     NoClient: "{client} is not installed: {hint}", "{client}{이/가} 설치되어 있지 않습니다: {hint}";
     WrongDigest:
         "what {source} sent is not the model it should be, and was thrown away: try again, or tell its keeper",
@@ -168,7 +171,7 @@ messages! {
     ArgumentUnexpected: "'{value}' is one argument too many: see `{command} --help`", "인자 '{value}'{이/가} 남습니다. `{command} --help`{을/를} 보세요";
     FlagValueInvalid: "'{value}' is not a value for {flag}: {cause}", "'{value}'{은/는} {flag}의 값이 될 수 없습니다: {cause}";
     FlagValueMissing: "{flag} needs a value", "{flag}에 값이 필요합니다";
-    FlagConflict: "{flag} cannot be used together with {other}", "{flag}{은/는} {other}{와/과} 함께 쓸 수 없습니다";
+    FlagConflict: "{flag} cannot be used together with {other}", "{flag}{은/는} {other}{과/와} 함께 쓸 수 없습니다";
     FlagRepeated: "{flag} was given twice", "{flag}{이/가} 두 번 나왔습니다";
     ArgumentMissing: "{arguments} is missing: see `{command} --help`", "{arguments}{이/가} 빠졌습니다. `{command} --help`{을/를} 보세요";
 
@@ -340,7 +343,12 @@ mod tests {
             let (english, korean) = message.forms();
             assert_eq!(placeholders(english), placeholders(korean), "{message:?}");
             assert!(!english.is_empty() && !korean.is_empty(), "{message:?}");
-            assert!(!english.contains('/') || placeholders(english).iter().all(|key| !key.contains('/')));
+            for pair in
+                korean.split('{').filter_map(|part| part.split_once('}')?.0.contains('/').then_some(part))
+            {
+                let known = ["을/를}", "이/가}", "은/는}", "과/와}", "으로/로}", "이라는/라는}"];
+                assert!(known.iter().any(|known| pair.starts_with(known)), "{message:?}: {pair}");
+            }
         }
     }
 

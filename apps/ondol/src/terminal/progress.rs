@@ -42,6 +42,12 @@ impl PullView {
         self.terminal.note(message, values);
     }
 
+    /// A step that has words of its own.
+    pub(crate) fn line(&mut self, text: &str) {
+        self.finish_layer();
+        eprint_line(text);
+    }
+
     /// A layer has this many of its bytes. Called as often as the pull likes.
     pub(crate) fn layer(&mut self, digest: &str, total: u64, completed: u64, now: Instant) {
         if self.layer.as_ref().is_none_or(|layer| layer.digest != digest) {

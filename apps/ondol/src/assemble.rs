@@ -1,0 +1,170 @@
+//! The composition root: the one place where the store, the engine, the network and a running server are joined. What
+//! a command does not need is not made: a one-shot answer from a local model starts no runtime and opens no socket.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+
+use contract::GenerateError;
+use engine::{Host, HostConfig, LocatedModel, ModelSource, TemplateChoice};
+use registry::{ModelEntry, PullOptions, RegistryError, Store, StoreOptions, TemplateDialect};
+
+use crate::parameters::Parameters;
+use crate::settings::Settings;
+
+/// The model store.
+pub(crate) fn store(settings: &Settings) -> anyhow::Result<Arc<Store>> {
+    let options = StoreOptions {
+        root: settings.store_root()?,
+        ollama: settings.ollama_models.clone(),
+        models: settings.models.clone(),
+    };
+    Ok(Arc::new(Store::open(options)?))
+}
+
+/// The engine over a source of models.
+pub(crate) fn host(settings: &Settings, source: Arc<dyn ModelSource>, threads: Option<usize>) -> Host {
+    let standard = HostConfig::default();
+    let config = HostConfig {
+        threads: threads.or(settings.threads),
+        context_tokens: settings.context_tokens,
+        keep_alive: settings.keep_alive.unwrap_or(standard.keep_alive),
+        models_max: settings.models_max.unwrap_or(standard.models_max),
+        sequences_max: settings.sequences_max.unwrap_or(standard.sequences_max),
+        waiting_max: settings.waiting_max.unwrap_or(standard.waiting_max),
+        memory_free,
+        fresh_seed,
+        ..standard
+    };
+    Host::new(source, config)
+}
+
+/// Bytes that programs may still take, as the kernel estimates them. Elsewhere than on Linux: not known.
+fn memory_free() -> Option<u64> {
+    available_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// The `MemAvailable` line of `/proc/meminfo` (proc(5)), which counts in units of 1024 bytes.
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// A number nobody can foresee: the keys of the standard library's hash maps come from the system's randomness.
+fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// How the house reaches out.
+pub(crate) fn net_settings(settings: &Settings) -> net::Settings {
+    net::Settings {
+        offline: settings.offline,
+        proxies: settings.proxies.clone(),
+        ca_file: settings.ca_file.clone(),
+        ..net::Settings::default()
+    }
+}
+
+/// How a pull goes about its work.
+pub(crate) fn pull_options(settings: &Settings, insecure: bool) -> PullOptions {
+    PullOptions { network: net_settings(settings), insecure, ..PullOptions::default() }
+}
+
+/// A runtime for one conversation with a server or a hub, on the calling thread.
+pub(crate) fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// The models of the store, for the engine.
+#[derive(Debug)]
+pub(crate) struct StoreSource(pub Arc<Store>);
+
+impl ModelSource for StoreSource {
+    fn locate(&self, name: &str) -> Result<LocatedModel, GenerateError> {
+        match self.0.resolve(name) {
+            Ok(entry) => Ok(located(entry)),
+            Err(RegistryError::NotFound { .. }) => {
+                Err(GenerateError::ModelNotFound { model: name.to_owned() })
+            }
+            Err(error) => Err(GenerateError::Load { model: name.to_owned(), message: error.to_string() }),
+        }
+    }
+}
+
+/// A file where it lies, without a store.
+#[derive(Debug)]
+pub(crate) struct FileSource;
+
+impl ModelSource for FileSource {
+    fn locate(&self, name: &str) -> Result<LocatedModel, GenerateError> {
+        Ok(LocatedModel::bare(name, name))
+    }
+}
+
+/// Whether a model's name is a path: it ends as model files do, or begins as paths do.
+pub(crate) fn is_file_name(model: &str) -> bool {
+    let ends = Path::new(model).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    ends || model.starts_with("./")
+        || model.starts_with("../")
+        || model.starts_with('/')
+        || model.starts_with(".\\")
+}
+
+/// What the store knows of a model, in the engine's terms. A template in Go's language is not one that the engine
+/// renders; the weights' own stands in.
+fn located(entry: ModelEntry) -> LocatedModel {
+    let mut parameters = Parameters::default();
+    for (name, value) in &entry.parameters {
+        if let Err(error) = parameters.set_json(name, value) {
+            tracing::debug!(model = %entry.name, name, ?error, "a stored parameter is passed over");
+        }
+    }
+    LocatedModel {
+        template: match entry.template {
+            Some(source) if entry.template_dialect == TemplateDialect::Jinja => {
+                TemplateChoice::Source(source)
+            }
+            _ => TemplateChoice::File,
+        },
+        system: entry.system,
+        sampling: parameters.sampling,
+        stop: parameters.stop,
+        context_tokens: parameters.context_tokens,
+        ..LocatedModel::bare(entry.name.to_string(), entry.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_memory() {
+        let meminfo = "MemTotal:       24576000 kB\nMemFree:         1000 kB\nMemAvailable:   20480 kB\n";
+        assert_eq!(available_bytes(meminfo), Some(20480 * 1024));
+        for odd in ["", "MemAvailable: lots", "MemAvailable: 99999999999999999999 kB"] {
+            assert_eq!(available_bytes(odd), None);
+        }
+    }
+
+    #[test]
+    fn fresh_seeds_differ() {
+        assert_ne!(fresh_seed(), fresh_seed());
+    }
+
+    #[test]
+    fn files_and_names() {
+        for (model, expected) in [
+            ("./tiny.gguf", true),
+            ("tiny.gguf", true),
+            ("/models/x.GGUF", true),
+            ("../x", true),
+            ("smollm2", false),
+            ("gemma3:270m", false),
+            ("library/gemma3:270m", false),
+            ("hf.co/someone/model-GGUF:Q4_K_M", false),
+        ] {
+            assert_eq!(is_file_name(model), expected, "{model}");
+        }
+    }
+}

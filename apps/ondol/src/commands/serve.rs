@@ -1,0 +1,87 @@
+//! `ondol serve`: the store, the engine and the server, joined, until Ctrl-C or SIGTERM.
+
+use std::sync::Arc;
+
+use crate::assemble::{self, StoreSource};
+use crate::commands::Context;
+use crate::flags::ServeFlags;
+use crate::settings::{Host, invalid_setting};
+use crate::terminal::failure::Failure;
+use crate::terminal::messages::Message;
+use crate::terminal::output::{self, Terminal};
+
+/// Threads that carry bytes; the engine has its own to compute with.
+const CARRIERS: usize = 2;
+
+pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
+    let terminal = context.terminal;
+    let mut host = match &flags.host {
+        Some(text) => Host::parse(text)
+            .ok_or_else(|| invalid_setting(terminal.language, "--host", text, Message::WantedAddress))?,
+        None => context.settings.host.clone(),
+    };
+    host.port = flags.port.unwrap_or(host.port);
+    let address = host.to_string();
+    let taken = |error: std::io::Error| {
+        Failure::new(
+            terminal.say(Message::PortTaken, &[("address", &address), ("cause", &error.to_string())]),
+        )
+    };
+    let mut config = server::Config::new(host.resolve().map_err(taken)?);
+    config.keys.clone_from(&context.settings.keys);
+    config.origins.clone_from(&context.settings.origins);
+    server::check_exposure(&config).map_err(|error| match error {
+        server::ExposureError::NoKey { listen } => {
+            Failure::new(terminal.say(Message::ExposedWithoutKey, &[("address", &listen.to_string())]))
+        }
+        other => Failure::new(other.to_string()),
+    })?;
+    let store = assemble::store(&context.settings)?;
+    let threads = flags.threads.map(usize::from);
+    let engine = assemble::host(&context.settings, Arc::new(StoreSource(Arc::clone(&store))), threads);
+    let services = server::Services {
+        generator: Arc::new(engine),
+        store,
+        pull: assemble::pull_options(&context.settings, false),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(CARRIERS).enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(taken)?;
+        let bound = format!("http://{}", listener.local_addr()?);
+        let values = [("version", services.version), ("address", bound.as_str())];
+        output::print(&format!("{}\n", terminal.say(Message::Listening, &values)))?;
+        server::serve(listener, config, services, asked_to_stop(terminal)).await?;
+        anyhow::Ok(())
+    })
+}
+
+/// Completes when the user or the system wants the end. A second Ctrl-C does not wait for running answers.
+async fn asked_to_stop(terminal: Terminal) {
+    wait_for_signal().await;
+    terminal.note(Message::ShuttingDown, &[]);
+    tokio::spawn(async {
+        wait_for_signal().await;
+        std::process::exit(130);
+    });
+}
+
+#[cfg(unix)]
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Without a handler for SIGTERM the system ends us at once, which is what was asked for anyway.
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => (),
+        _ = terminated.recv() => (),
+    }
+}
+
+#[cfg(not(unix))]
+async fn wait_for_signal() {
+    let _ = tokio::signal::ctrl_c().await;
+}

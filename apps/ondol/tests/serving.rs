@@ -1,0 +1,106 @@
+//! `serve` and those that speak to it: run, ps, stop, and how it ends.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::process::Command;
+
+use support::{Home, ended, until};
+
+/// Sends a signal by name, as a person would.
+fn signal(name: &str, id: u32) {
+    let sent =
+        Command::new("/bin/kill").args([format!("-{name}"), id.to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+}
+
+#[test]
+fn run_uses_the_server_and_ps_and_stop_see_it() {
+    let home = Home::with_model("tiny");
+    let here = home.succeeds(&["run", "tiny", "hi", "-n", "8", "--seed", "1"]);
+    let server = home.serve(&[]);
+    assert!(server.line.starts_with("Ondol 0."), "{}", server.line);
+
+    let empty = home.succeeds(&["ps"]);
+    assert_eq!(
+        empty.split_whitespace().collect::<Vec<_>>(),
+        ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"]
+    );
+    assert_eq!(
+        home.succeeds(&["run", "tiny", "hi", "-n", "8", "--seed", "1"]),
+        here,
+        "the server answers otherwise"
+    );
+    let running = home.succeeds(&["ps"]);
+    let row = running.lines().nth(1).expect("a running model");
+    assert!(row.starts_with("tiny:latest"), "{running}");
+    assert!(row.contains("100% CPU") && row.contains("minutes from now"), "{running}");
+
+    assert_eq!(home.fails(&["stop", "other"]), "error: model 'other' is not running: see `ondol ps`");
+    assert_eq!(home.succeeds(&["stop", "tiny"]), "stopped 'tiny'\n");
+    until("the model is gone", || home.succeeds(&["ps"]).lines().count() == 1);
+    home.succeeds(&["run", "tiny", "hi", "-n", "2", "--keepalive", "-1"]);
+    assert!(home.succeeds(&["ps"]).contains("Forever"));
+}
+
+#[test]
+fn it_ends_when_told() {
+    for name in ["INT", "TERM"] {
+        let home = Home::new();
+        let mut server = home.serve(&[]);
+        signal(name, server.child.id());
+        until("the server ends", || server.child.try_wait().expect("a child").is_some());
+        let status = server.child.wait().expect("ended");
+        assert_eq!(status.code(), Some(0), "after SIG{name}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_said() {
+    let home = Home::new();
+    let _server = home.serve(&[]);
+    let line = home.fails(&["serve"]);
+    assert!(line.contains(&format!("127.0.0.1:{}", home.port)) && line.contains("--host"), "{line}");
+}
+
+#[test]
+fn other_machines_need_a_key() {
+    let home = Home::new();
+    let line = home.fails(&["serve", "--host", "0.0.0.0", "--port", "0"]);
+    assert!(line.contains("ONDOL_API_KEYS"), "{line}");
+    let korean = home.fails(&["--lang", "ko", "serve", "--host", "0.0.0.0", "--port", "0"]);
+    assert!(korean.starts_with("오류: 0.0.0.0:0은 다른 기기에서"), "{korean}");
+}
+
+#[test]
+fn keys_are_asked_for_and_sent() {
+    let home = Home::with_model("tiny");
+    let _server = home.serve(&[("ONDOL_API_KEYS", "first,second")]);
+    let address = format!("127.0.0.1:{}", home.port);
+    assert_eq!(home.fails(&["ps"]), format!("error: the server at {address} wants a key: set ONDOL_API_KEY"));
+    let mut command = home.ondol(&["run", "tiny", "hi", "-n", "2"]);
+    command.env("ONDOL_API_KEY", "second");
+    let answered = ended(command.output().expect("it runs"));
+    assert_eq!(answered.code, Some(0), "{}", answered.err);
+}
+
+#[test]
+fn a_server_that_dies_is_said() {
+    let home = Home::with_model("tiny");
+    let server = home.serve(&[]);
+    let child = home
+        .ondol(&["run", "tiny", "hi", "-n", "1000000", "--ctx", "2048"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    until("the model runs", || home.run(&["ps"]).out.contains("tiny"));
+    drop(server);
+    let ended = ended(child.wait_with_output().expect("it ends"));
+    // A tiny model may have finished before its server died; then there is nothing to say.
+    if ended.code != Some(0) {
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.err.starts_with("error: ") && ended.err.lines().count() == 1, "{}", ended.err);
+    }
+}
