@@ -12,8 +12,10 @@
 
 pub mod decode;
 pub mod stop;
+pub mod template;
 pub mod tokenizer;
 
-pub use decode::Decoder;
+pub use decode::{Decoder, Start};
 pub use stop::{StopMatcher, StopStep};
+pub use template::{ChatTemplate, Moment, RenderOptions, TemplateError, TemplateOrigin};
 pub use tokenizer::{EncodeOptions, Tokenizer, TokenizerError};

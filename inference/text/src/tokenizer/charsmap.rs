@@ -26,7 +26,7 @@ impl CharsMap {
         }
         let (length, rest) = blob.split_first_chunk::<4>().ok_or(damaged("it has no length"))?;
         let length = u32::from_le_bytes(*length) as usize;
-        if length % 4 != 0 || length >= rest.len() {
+        if !length.is_multiple_of(4) || length >= rest.len() {
             return Err(damaged("its trie is longer than itself"));
         }
         let (trie, replacements) = rest.split_at(length);
