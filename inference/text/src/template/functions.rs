@@ -45,6 +45,13 @@ pub(super) fn register(environment: &mut Environment<'static>, budget: &Budget, 
     environment.set_unknown_method_callback(move |state, value, name, args| {
         call_method(&methods, state, value, name, args)
     });
+    // Python's answers: `None` is not iterable, a string and a dict are sequences.
+    environment.add_test("iterable", |value: Value| {
+        !matches!(value.kind(), ValueKind::None) && value.try_iter().is_ok()
+    });
+    environment.add_test("sequence", |value: Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+    });
     environment.add_function("raise_exception", |message: String| {
         Err::<Value, _>(Error::new(ErrorKind::InvalidOperation, format!("{REFUSAL}{message}")))
     });

@@ -52,6 +52,10 @@ fn python_and_transformers_ways() {
         "{{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 'ab' * 2 }} {{ 'x' ~ 1 ~ none }}",
         "-4 2 3.5 abab x1None",
     );
+    check(
+        "{{ none is iterable }}{{ '' is iterable }}{{ 1 is iterable }}{{ {} is sequence }}",
+        "FalseTrueFalseTrue",
+    );
     check("{% macro f(x, y=2) %}{{ x }}{{ y }}{% endmacro %}{{ f(1) }}{{ f(1, y=3) }}", "1213");
     check(
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
