@@ -134,12 +134,11 @@ impl Guard {
 }
 
 /// The first and last stop of every request.
-pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request.headers().get(&REQUEST_ID).and_then(own_id).unwrap_or_else(|| fresh_id("req_"));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let dialect = Dialect::of(&path);
-    request.extensions_mut().insert(RequestId(id.clone()));
     let (mut response, origin) = match admit(&app.guard, &request) {
         Err(problem) => (problem.reply(dialect), None),
         Ok(origin) if method == Method::OPTIONS && request.headers().contains_key(PREFLIGHT) => {
@@ -168,10 +167,6 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     tracing::info!(id, %method, path, status, took_ms = took.as_millis(), "request");
     response
 }
-
-/// The id of a request, for handlers that log.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) String);
 
 fn admit(guard: &Guard, request: &Request) -> Result<Option<HeaderValue>, Problem> {
     let headers = request.headers();

@@ -2,7 +2,8 @@
 //! that do not read what waits for them. hyper's own header timeout also counts the rest between requests, and it
 //! has none for writing, so both stand here.
 //!
-//! Phases of a connection, shared between this file's two halves by [`Phase`]:
+//! Phases of a connection, shared between this file's two halves by [`Phase`] (which counts them too, so that a second
+//! rest is not taken for the first):
 //!
 //! ```text
 //! Opened ──first byte──► Head ──service called──► Busy ──reply dropped──► Resting ──first byte──► Head
@@ -12,37 +13,61 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Duration, Instant, Sleep};
 
 use crate::config::Limits;
 
-const OPENED: u8 = 0;
-const HEAD: u8 = 1;
-const BUSY: u8 = 2;
-const RESTING: u8 = 3;
+const OPENED: u64 = 0;
+const HEAD: u64 = 1;
+const BUSY: u64 = 2;
+const RESTING: u64 = 3;
+/// The phase stands in the low bits, the count of changes above.
+const PHASE_BITS: u32 = 2;
+const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
 /// Where a connection is in the diagram above.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Phase(Arc<AtomicU8>);
+pub(crate) struct Phase(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: AtomicU64,
+    /// The connection's task. hyper does not look at the socket by itself when a reply is done, so the clock of the
+    /// rest would not start.
+    connection: AtomicWaker,
+}
 
 impl Phase {
-    fn get(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+    fn state(&self) -> u64 {
+        self.0.state.load(Ordering::Acquire)
     }
 
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Release);
+    fn get(&self) -> u64 {
+        self.state() & PHASE_MASK
+    }
+
+    fn set(&self, phase: u64) {
+        // One task owns the connection and its replies, so no change is lost between reading and writing.
+        let count = (self.state() >> PHASE_BITS).wrapping_add(1);
+        self.0.state.store((count << PHASE_BITS) | phase, Ordering::Release);
     }
 
     /// The headers of a request are complete.
     pub(crate) fn begin(&self) {
         self.set(BUSY);
+    }
+
+    /// The reply is done.
+    fn rest(&self) {
+        self.set(RESTING);
+        self.0.connection.wake();
     }
 }
 
@@ -77,8 +102,8 @@ impl Alarm {
 pub(crate) struct Timed<S> {
     stream: S,
     phase: Phase,
-    /// The phase for which `reading` is armed.
-    waited_in: u8,
+    /// The phase, with its count, for which `reading` is armed.
+    waited_in: u64,
     reading: Alarm,
     writing: Alarm,
     header_timeout: Duration,
@@ -103,12 +128,15 @@ impl<S> Timed<S> {
     /// Nothing came. The clock of a phase runs from the first time that is seen in it, and is not set back by
     /// single bytes of a header.
     fn wait_for_bytes(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let phase = self.phase.get();
-        if phase != self.waited_in {
+        self.phase.0.connection.register(context.waker());
+        let state = self.phase.state();
+        // From the opening to the end of the headers it is one clock.
+        let first_byte = self.waited_in & PHASE_MASK == OPENED && state & PHASE_MASK == HEAD;
+        if state != self.waited_in && !first_byte {
             self.reading.disarm();
-            self.waited_in = phase;
         }
-        let length = match phase {
+        self.waited_in = state;
+        let length = match state & PHASE_MASK {
             OPENED | HEAD => self.header_timeout,
             RESTING => self.idle_timeout,
             // The handler reads the body under its own limits; afterwards a read only waits for the end.
@@ -204,7 +232,7 @@ impl<B> Reply<B> {
 
 impl<B> Drop for Reply<B> {
     fn drop(&mut self) {
-        self.phase.set(RESTING);
+        self.phase.rest();
     }
 }
 

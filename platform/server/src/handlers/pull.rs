@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -23,9 +22,8 @@ use crate::problem::{Dialect, ollama_error};
 use crate::stream::whole;
 use crate::{App, body};
 
-/// Counts of bytes are told this often, as Ollama does; every other step at once.
-const TICK: Duration = Duration::from_millis(60);
-/// More lines than a client can leave unread before `write_timeout` ends its connection.
+/// More lines than a client can leave unread before `write_timeout` ends its connection: the store reports bytes
+/// ten times a second.
 const LINES_MAX: usize = 4096;
 
 /// One line, or the end.
@@ -85,7 +83,7 @@ fn start(app: &App, model: String, insecure: bool) -> Lines {
     let (store, mut options) = (app.services.store.clone(), app.services.pull.clone());
     options.insecure |= insecure;
     let task = tokio::spawn(async move {
-        let mut teller = Teller { sender: sender.clone(), told: None, succeeded: false };
+        let mut teller = Teller { sender: sender.clone(), succeeded: false };
         let pulled = store.pull(&model, &options, &mut |progress| teller.tell(&progress)).await;
         match pulled {
             Ok(_) if teller.succeeded => {}
@@ -100,10 +98,9 @@ fn start(app: &App, model: String, insecure: bool) -> Lines {
     Lines { first: None, receiver, task, ended: false }
 }
 
-/// Passes progress on, not more often than is of use.
+/// Passes progress on.
 struct Teller {
     sender: mpsc::Sender<Line>,
-    told: Option<(String, Instant)>,
     succeeded: bool,
 }
 
@@ -111,18 +108,11 @@ impl Teller {
     fn tell(&mut self, progress: &Progress) {
         let mut line = PullProgress { status: progress.status(), ..PullProgress::default() };
         if let Progress::Pulling { digest, total, completed } = progress {
-            let whole = *total > 0 && completed >= total;
-            if !whole
-                && self.told.as_ref().is_some_and(|(text, at)| *text == line.status && at.elapsed() < TICK)
-            {
-                return;
-            }
             line.digest = Some(digest.clone()).filter(|digest| !digest.is_empty());
             // Left out when it is not known or nothing has come, as Ollama leaves out zeros.
             line.total = Some(*total).filter(|total| *total > 0);
             line.completed = Some(*completed).filter(|completed| *completed > 0);
         }
-        self.told = Some((line.status.clone(), Instant::now()));
         self.succeeded |= matches!(progress, Progress::Success);
         // A line that finds no room is one more that the client is not reading.
         let _ = self.sender.try_send(Ok(line));
