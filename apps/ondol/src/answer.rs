@@ -1,6 +1,7 @@
 //! One answer on its way from any [`Generator`] to standard output: the request is submitted, a spinner covers the
 //! wait, pieces are written as they come, and Ctrl-C or a closed pipe stops the model. Knows no model and no server.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,8 +75,14 @@ pub(crate) fn show(
             }
             Event::Text(delta) => {
                 waiting.over = true;
-                let shown = wrapper.as_mut().map(|wrapper| wrapper.push(&delta.text));
-                if let Err(error) = write_now(out, shown.as_deref().unwrap_or(&delta.text)) {
+                let mut shown = Cow::Borrowed(delta.text.as_str());
+                if view.terminal.output_is_terminal {
+                    shown = harmless(&delta.text);
+                }
+                if let Some(wrapper) = &mut wrapper {
+                    shown = wrapper.push(&shown).into();
+                }
+                if let Err(error) = write_now(out, &shown) {
                     break Err(error.into());
                 }
                 answer.text.push_str(&delta.text);
@@ -116,6 +123,13 @@ pub(crate) fn figures(usage: &Usage) -> String {
         ("eval rate:", format!("{:.2} tokens/s", rate(usage.generated_tokens, usage.generate))),
     ];
     rows.iter().map(|(name, value)| format!("{name:<22}{value}\n")).collect()
+}
+
+/// Text without the characters by which a terminal is commanded: what a model says may not move the cursor, change
+/// the title or answer for the user. Line ends and tabs stay.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.contains(commands) { text.replace(commands, "").into() } else { text.into() }
 }
 
 fn lost() -> AnswerError {
@@ -294,6 +308,24 @@ mod tests {
         assert_eq!(answer.text, "안녕");
         assert_eq!(String::from_utf8(out).expect("text"), "안녕");
         assert_eq!(answer.finished.map(|finished| finished.reason), Some(FinishReason::Stop));
+    }
+
+    #[test]
+    fn a_model_cannot_command_the_terminal() {
+        for (text, expected) in [
+            ("plain\ttext\n", "plain\ttext\n"),
+            ("\u{1b}[2Jgone\u{7}", "[2Jgone"),
+            ("\u{9b}31m안녕\r", "31m안녕"),
+        ] {
+            assert_eq!(harmless(text), expected);
+        }
+        let mut on_screen = view();
+        on_screen.terminal.output_is_terminal = true;
+        for (view, expected) in [(on_screen, "[2J"), (view(), "\u{1b}[2J")] {
+            let mut out = Vec::new();
+            play(vec![text("\u{1b}[2J"), end()], false, &view, &mut out).expect("an answer");
+            assert_eq!(String::from_utf8(out).expect("text"), expected);
+        }
     }
 
     #[test]

@@ -174,8 +174,8 @@ pub(crate) struct ShowFlags {
 #[derive(Debug, Args)]
 pub(crate) struct RmFlags {
     /// The models to delete
-    #[arg(required = true)]
-    pub models: Vec<String>,
+    #[arg(required = true, value_name = "MODEL")]
+    pub names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -326,6 +326,23 @@ mod tests {
     fn the_tree_is_well_formed() {
         for language in [Language::English, Language::Korean] {
             command(language).debug_assert();
+        }
+    }
+
+    #[test]
+    fn no_command_takes_the_name_of_a_global_flag() {
+        // clap mixes up arguments of one id, and only when the command line is used.
+        let root = command(Language::English);
+        let global: Vec<_> = root.get_arguments().filter(|argument| argument.is_global_set()).collect();
+        assert_eq!(global.len(), 3);
+        for command in root.get_subcommands() {
+            for argument in command.get_arguments() {
+                assert!(
+                    global.iter().all(|flag| flag.get_id() != argument.get_id()),
+                    "{}",
+                    command.get_name()
+                );
+            }
         }
     }
 

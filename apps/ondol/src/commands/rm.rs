@@ -8,7 +8,7 @@ use crate::terminal::output;
 
 pub(crate) fn run(context: &Context, flags: &RmFlags) -> anyhow::Result<()> {
     let library = Library::open(&context.settings)?;
-    for model in &flags.models {
+    for model in &flags.names {
         library.remove(model)?;
         output::print(&format!("{}\n", context.terminal.say(Message::Deleted, &[("model", model)])))?;
     }

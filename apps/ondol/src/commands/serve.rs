@@ -48,40 +48,62 @@ pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CARRIERS).enable_all().build()?;
     runtime.block_on(async {
+        let signals = Signals::listen()?;
         let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(taken)?;
         let bound = format!("http://{}", listener.local_addr()?);
         let values = [("version", services.version), ("address", bound.as_str())];
         output::print(&format!("{}\n", terminal.say(Message::Listening, &values)))?;
-        server::serve(listener, config, services, asked_to_stop(terminal)).await?;
+        server::serve(listener, config, services, asked_to_stop(terminal, signals)).await?;
         anyhow::Ok(())
     })
 }
 
-/// Completes when the user or the system wants the end. A second Ctrl-C does not wait for running answers.
-async fn asked_to_stop(terminal: Terminal) {
-    wait_for_signal().await;
+/// Completes when the user or the system wants the end. A second wish does not wait for running answers.
+async fn asked_to_stop(terminal: Terminal, mut signals: Signals) {
+    signals.next().await;
     terminal.note(Message::ShuttingDown, &[]);
-    tokio::spawn(async {
-        wait_for_signal().await;
+    tokio::spawn(async move {
+        signals.next().await;
         std::process::exit(130);
     });
 }
 
+/// Ctrl-C and SIGTERM, from the moment it is made: a signal that comes before the first request is not lost.
 #[cfg(unix)]
-async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Without a handler for SIGTERM the system ends us at once, which is what was asked for anyway.
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => (),
-        _ = terminated.recv() => (),
+struct Signals {
+    interrupted: tokio::signal::unix::Signal,
+    terminated: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupted: signal(SignalKind::interrupt())?,
+            terminated: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupted.recv() => (),
+            _ = self.terminated.recv() => (),
+        }
     }
 }
 
-#[cfg(not(unix))]
-async fn wait_for_signal() {
-    let _ = tokio::signal::ctrl_c().await;
+/// Ctrl-C.
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
 }

@@ -46,7 +46,7 @@ const KOREAN: &[(&str, &str)] = &[
     ("show template", "프롬프트 틀"),
     ("show verbose", "메타데이터와 텐서까지 모두"),
     ("rm", "저장소에서 모델을 지웁니다"),
-    ("rm models", "지울 모델"),
+    ("rm names", "지울 모델"),
     ("cp", "모델에 두 번째 이름을 붙입니다"),
     ("cp source", "복사할 모델 또는 .gguf 파일(파일은 그 자리에 그대로 둡니다)"),
     ("cp destination", "두 번째 이름"),

@@ -114,7 +114,6 @@ messages! {
     NoServer:
         "no server answers at {address}: start one with `ondol serve`",
         "{address}에서 응답하는 서버가 없습니다. `ondol serve`로 시작하세요";
-    ServerFailed: "the server at {address} failed: {cause}", "{address} 서버가 실패했습니다: {cause}";
     ServerRefusesKey:
         "the server at {address} wants a key: set ONDOL_API_KEY",
         "{address} 서버가 키를 요구합니다. ONDOL_API_KEY를 설정하세요";

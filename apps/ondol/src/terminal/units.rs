@@ -12,7 +12,7 @@ pub(crate) fn bytes(count: u64) -> String {
     for (size, unit) in UNITS {
         if count >= size {
             let tenths = (u128::from(count) * 10 / u128::from(size)) as u64;
-            return if tenths >= 100 || tenths % 10 == 0 {
+            return if tenths >= 100 || tenths.is_multiple_of(10) {
                 format!("{} {unit}", tenths / 10)
             } else {
                 format!("{}.{} {unit}", tenths / 10, tenths % 10)

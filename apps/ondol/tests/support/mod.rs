@@ -37,8 +37,14 @@ impl Home {
         self.folder.path()
     }
 
-    /// A tiny model's file in this home.
+    /// A tiny model's file in this home, written when first asked for: a file in place must not change.
     pub(crate) fn tiny(&self) -> PathBuf {
+        let gguf = |entry: &PathBuf| entry.extension().is_some_and(|extension| extension == "gguf");
+        let mut files =
+            std::fs::read_dir(self.path()).expect("a folder").filter_map(|file| Some(file.ok()?.path()));
+        if let Some(file) = files.find(gguf) {
+            return file;
+        }
         seeded::write_tiny(self.path(), Family::Llama, BlockType::Q8_0).expect("a model file")
     }
 
