@@ -39,17 +39,17 @@ const JOURNEYS: &[Journey] = &[
     Journey {
         name: "quality-smollm2",
         needs: &[Need::Pip],
-        walk: |world| stories::quality(world, "smollm2"),
+        walk: |world| stories::quality(world, "smollm2", "smollm2.json"),
     },
     Journey {
         name: "quality-gemma3",
         needs: &[Need::Pip],
-        walk: |world| stories::quality(world, "gemma3:270m"),
+        walk: |world| stories::quality(world, "gemma3:270m", "gemma3-270m.json"),
     },
     Journey {
         name: "quality-tinyllama",
         needs: &[Need::Npm],
-        walk: |world| stories::quality(world, "tinyllama"),
+        walk: |world| stories::quality(world, "tinyllama", "tinyllama.json"),
     },
 ];
 

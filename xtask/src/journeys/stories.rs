@@ -1,14 +1,20 @@
 //! The journeys themselves, one function each: what is typed, and what must come of it. Each is true of any machine that
 //! meets its needs, in whatever time it takes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::World;
-use super::home::{Ended, Home, Running, last_lines, pieces, run};
+use super::home::{Ended, Running, last_lines, pieces, run};
+
+/// Between two right engines lie their roundings: of activations to eight bits, of the cache to sixteen.
+const DIFFERENCE_PERCENT_MAX: f64 = 1.0;
+const DIVERGENCE_MAX: f64 = 0.01;
+const AGREEMENT_PERCENT_MIN: f64 = 95.0;
 
 const QUESTION: &str = "Why is the sky blue?";
 /// Seed and length make two runs comparable; everything else is as a person types it.
@@ -148,7 +154,7 @@ pub(super) fn exposure(world: &World) -> Result<String> {
 pub(super) fn clients(world: &World) -> Result<String> {
     let script = world.root.join("tests/journeys/clients.py");
     ensure!(script.is_file(), "{} is missing", script.display());
-    let python = environment(&world.home, &world.python)?;
+    let python = environment(world, &["ollama", "openai", "requests"])?;
     world.home.want("smollm2")?;
     let server = world.home.serve()?;
     let mut command = world.home.command(&python);
@@ -158,25 +164,61 @@ pub(super) fn clients(world: &World) -> Result<String> {
     Ok(last_lines(&ended.out).rsplit(" / ").next().unwrap_or_default().to_owned())
 }
 
-/// A virtual environment with the clients in it.
-fn environment(home: &Home, python: &Path) -> Result<std::path::PathBuf> {
-    let folder = home.path().join("clients");
-    let mut make = home.command(python);
-    make.args(["-m", "venv"]).arg(&folder);
-    let made = run(make)?;
-    ensure!(made.success, "cannot make a virtual environment: {}", last_lines(&made.err));
-    let inside = folder.join("bin/python");
-    let mut install = home.command(&inside);
-    install.args(["-m", "pip", "install", "--quiet", "ollama", "openai", "requests"]);
+/// A virtual environment with these packages in it.
+fn environment(world: &World, packages: &[&str]) -> Result<PathBuf> {
+    let (home, folder) = (&world.home, world.home.path().join("environment"));
+    let python = folder.join("bin/python");
+    if !python.exists() {
+        let mut make = home.command(&world.python);
+        make.args(["-m", "venv"]).arg(&folder);
+        let made = run(make)?;
+        ensure!(made.success, "cannot make a virtual environment: {}", last_lines(&made.err));
+    }
+    let mut install = home.command(&python);
+    install.args(["-m", "pip", "install", "--quiet"]).args(packages);
     let installed = run(install)?;
-    ensure!(installed.success, "cannot install the clients: {}", last_lines(&installed.err));
-    Ok(inside)
+    ensure!(installed.success, "pip install {}: {}", packages.join(" "), last_lines(&installed.err));
+    Ok(python)
 }
 
-/// The numbers are those of another engine: perplexity of a model against the reference kept in the repository.
-pub(super) fn quality(world: &World, model: &str) -> Result<String> {
+/// The numbers are those of another engine: perplexity, divergence and agreement against the figures that
+/// `tests/conformance/perplexity` keeps of it.
+pub(super) fn quality(world: &World, model: &str, golden: &str) -> Result<String> {
+    let folder = world.root.join("tests/conformance/perplexity");
+    let reference = folder.join("goldens").join(golden);
+    let text = world.home.path().join("wikitext.txt");
+    if !text.exists() {
+        let mut write = world.home.command(environment(world, &["pyarrow"])?);
+        write.arg(folder.join("wikitext.py")).arg(&text);
+        let written = run(write)?;
+        ensure!(written.success, "cannot make the text: {}", last_lines(&written.err));
+    }
     world.home.want(model)?;
-    bail!("no reference for {model} yet")
+    let mut command = world.home.ondol(&["eval", "ppl", model, "--json", "--text"]);
+    command.arg(&text).arg("--reference").arg(&reference);
+    let ended = run(command)?;
+    ensure!(ended.success, "{}", last_lines(&ended.err));
+    let figures: Value = serde_json::from_str(&ended.out).context("the figures are no JSON")?;
+    judge(&figures)
+}
+
+/// Another engine on the same file and tokens agrees up to what rounding does.
+fn judge(figures: &Value) -> Result<String> {
+    let compared = &figures["reference"];
+    let number =
+        |from: &Value, name: &str| from[name].as_f64().with_context(|| format!("no {name} in {figures}"));
+    let ours = number(figures, "perplexity")?;
+    let theirs = number(compared, "perplexity")?;
+    let difference = number(compared, "difference_percent")?;
+    let divergence = number(compared, "mean_kl_divergence")?;
+    let agreement = number(compared, "top1_agreement_percent")?;
+    let said = format!(
+        "perplexity {ours:.3}, reference {theirs:.3} ({difference:+.2} %), KL {divergence:.5}, top-1 {agreement:.1} %"
+    );
+    ensure!(difference.abs() <= DIFFERENCE_PERCENT_MAX, "perplexity is off: {said}");
+    ensure!(divergence <= DIVERGENCE_MAX, "the distributions differ: {said}");
+    ensure!(agreement >= AGREEMENT_PERCENT_MIN, "the likeliest tokens differ: {said}");
+    Ok(said)
 }
 
 /// Words, among them one that the question is about.
@@ -221,6 +263,22 @@ mod tests {
         assert!(check_english(answer).is_ok());
         assert!(check_english("blue blue").is_err());
         assert!(check_english(&"lorem ipsum ".repeat(30)).is_err());
+    }
+
+    #[test]
+    fn figures_are_judged() {
+        let check = |difference: f64, divergence: f64, agreement: f64, expected: bool| {
+            let figures = serde_json::json!({"perplexity": 30.0, "reference": {
+                "perplexity": 30.1, "difference_percent": difference, "mean_kl_divergence": divergence,
+                "top1_agreement_percent": agreement,
+            }});
+            assert_eq!(judge(&figures).is_ok(), expected, "{difference} {divergence} {agreement}");
+        };
+        check(-0.4, 0.001, 99.0, true);
+        check(-1.2, 0.001, 99.0, false);
+        check(0.4, 0.02, 99.0, false);
+        check(0.4, 0.001, 90.0, false);
+        assert!(judge(&serde_json::json!({"perplexity": 30.0})).is_err());
     }
 
     #[test]
