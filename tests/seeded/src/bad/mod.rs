@@ -2,7 +2,7 @@
 //!
 //! Two kinds. *Container* files lie about their own structure; `weights` refuses them. The others are sound containers
 //! whose contents are wrong; `weights` opens them, and the layer named must refuse them: `text` for [`Layer::Tokenizer`]
-//! and [`Layer::Template`] (a template may also be contained by fuel and output limits), `model` for [`Layer::Model`].
+//! and [`Layer::Template`] (one that does not compile may give way to a built-in template), `model` for [`Layer::Model`].
 //! Always with a typed error, never a panic, in 50 ms, with at most 16 MB more memory.
 //!
 //! Sources: llama.cpp's handcrafted list (`test-gguf.cpp`) and public advisories, named by their numbers beside the case.
