@@ -16,7 +16,9 @@ const RULE: &str = "documents";
 const READMES: [&str; 2] = ["README.md", "README.ko.md"];
 const DEPENDENCIES: &str = "docs/decisions/0002-dependencies.md";
 const ERRORS: &str = "docs/reference/errors.md";
-const ERROR_SOURCE: &str = "base/contract/src/error.rs";
+/// The enums of which every variant is a row there.
+const ERROR_SOURCES: [(&str, &str); 2] =
+    [("base/contract/src/error.rs", "GenerateError"), ("platform/server/src/problem.rs", "Problem")];
 
 /// Documents that must be there.
 const WANTED: [&str; 10] = [
@@ -200,13 +202,15 @@ fn check_dependencies(tree: &Tree, findings: &mut Vec<Finding>) {
 
 /// Every way in which a request fails stands in the table that people read.
 fn check_errors(tree: &Tree, findings: &mut Vec<Finding>) {
-    let Some(source) = tree.files.get(ERROR_SOURCE).and_then(|file| file.rust.as_ref()) else { return };
     let text = tree.text(ERRORS).unwrap_or_default();
     let recorded: BTreeSet<&str> = text.lines().flat_map(names).collect();
-    for (name, line) in variants(source, "GenerateError") {
-        if !recorded.contains(name.as_str()) {
-            let message = format!("the error {name} is not in {ERRORS}: add its row");
-            findings.push(Finding::new(RULE, ERROR_SOURCE, line, message));
+    for (path, errors) in ERROR_SOURCES {
+        let Some(source) = tree.files.get(path).and_then(|file| file.rust.as_ref()) else { continue };
+        for (name, line) in variants(source, errors) {
+            if !recorded.contains(name.as_str()) {
+                let message = format!("the error {name} is not in {ERRORS}: add its row");
+                findings.push(Finding::new(RULE, path, line, message));
+            }
         }
     }
 }

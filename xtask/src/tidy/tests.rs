@@ -554,6 +554,14 @@ fn documents_name_what_is_there() {
         "documents",
         "the error Load is not in",
     );
+    let problem = "platform/server/src/problem.rs";
+    check_file(
+        problem,
+        "//! Problems.\nenum Problem {\n    Gone,\n}\n",
+        "platform/server/src/problem.rs:3",
+        "documents",
+        "the error Gone is not in",
+    );
     let fixture = Fixture::new();
     std::fs::remove_file(fixture.folder.path().join("SECURITY.md")).unwrap();
     fixture.check("SECURITY.md", "documents", "is missing");
