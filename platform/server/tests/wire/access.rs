@@ -1,4 +1,5 @@
-//! Who may ask: keys on every route, names on loopback, web pages.
+//! Who may ask: keys on every route, names on loopback, web pages. The rules themselves have their tables in
+//! `guard.rs`; here is what they do to whole requests.
 
 use crate::support::{Setup, Stage, request};
 

@@ -1,4 +1,5 @@
-//! The store and the memory over the wire: tags, show, ps, copy, delete, and OpenAI's list.
+//! The store and the memory over the wire: tags, show, ps, copy, delete, and OpenAI's list. The model in the store is
+//! a real file, tiny and seeded.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,5 @@
-//! Pulls over the wire, from a stand-in for a registry that speaks Ollama's protocol.
+//! Pulls over the wire, from a stand-in for a registry that speaks Ollama's protocol. How hubs can lie and fail is
+//! tested in `registry`; here is what the client sees.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

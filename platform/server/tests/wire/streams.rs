@@ -1,4 +1,5 @@
-//! Answers: whole and streamed, in both dialects; failures before and after the first word.
+//! Answers: whole and streamed, in both dialects; failures before and after the first word. The exact frames are
+//! tested in `dialects`; here is when and with which status they come.
 
 use std::io::{Read, Write};
 

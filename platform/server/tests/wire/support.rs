@@ -1,4 +1,5 @@
-//! The stage: a generator that follows a script, a server on a port of its own, and a client of raw bytes.
+//! The stage: a generator that follows a script, a server on a port of its own, and a client of raw bytes that knows
+//! no more of HTTP than the tests need.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

@@ -1,0 +1,497 @@
+#!/usr/bin/env python3
+"""Real clients against a running server: `curl`, and the Python packages `requests`, `ollama` and `openai`, used as
+the guides use them and unchanged. The journey test starts the binary, installs the packages and runs this.
+
+    clients.py --base-url http://127.0.0.1:11434 --model smollm2 [--pull] [--key KEY] [--only requests,openai]
+
+Checks shapes and what must be the same between ways of asking, not how clever the answers are. Prints one line a
+check; the exit status is 1 when any failed. A client that is not installed is named and counts as a failure, unless
+`--allow-missing` is given.
+"""
+
+import argparse
+import asyncio
+import codecs
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import traceback
+
+CHECKS = []
+# The answers are short: what is tested is the wire.
+OPTIONS = {"seed": 7, "temperature": 0, "num_predict": 12}
+QUESTION = [{"role": "user", "content": "Why is the sky blue? Answer in one sentence."}]
+KOREAN = "인공지능은"
+
+
+def check(client):
+    """Registers a check of one client."""
+
+    def register(function):
+        CHECKS.append((client, function))
+        return function
+
+    return register
+
+
+class Setup:
+    """Where the server is and what it has."""
+
+    def __init__(self, arguments):
+        self.url = arguments.base_url.rstrip("/")
+        self.model = arguments.model
+        self.full_name = arguments.model if ":" in arguments.model.split("/")[-1] else f"{arguments.model}:latest"
+        self.key = arguments.key
+        self.pull = arguments.pull
+
+    def headers(self):
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+
+def same(found, expected, what=""):
+    assert found == expected, f"{what}: found {found!r}, expected {expected!r}"
+
+
+def ends_well(last):
+    """The last object of an Ollama answer."""
+    same(last["done"], True, "done")
+    assert last["done_reason"] in ("stop", "length"), last
+    for name in ("total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count",
+                 "eval_duration"):
+        assert isinstance(last[name], int), f"{name} in {last}"
+    assert last["eval_count"] > 0 and last["total_duration"] > 0, last
+
+
+# requests ------------------------------------------------------------------------------------------------------------
+
+
+def post(setup, path, body, **more):
+    import requests
+
+    return requests.post(setup.url + path, json=body, headers=setup.headers(), timeout=600, **more)
+
+
+def get(setup, path):
+    import requests
+
+    return requests.get(setup.url + path, headers=setup.headers(), timeout=60)
+
+
+@check("requests")
+def is_running(setup):
+    import requests
+
+    same(get(setup, "/").text, "Ollama is running")
+    head = requests.head(setup.url, timeout=60)
+    same((head.status_code, head.text), (200, ""))
+    assert get(setup, "/api/version").json()["version"][0].isdigit()
+    same(get(setup, "/health").json()["status"], "ok")
+
+
+@check("requests")
+def pull_and_list(setup):
+    if setup.pull:
+        with post(setup, "/api/pull", {"model": setup.model}, stream=True) as reply:
+            lines = [json.loads(line) for line in reply.iter_lines()]
+        same(lines[0]["status"], "pulling manifest")
+        same(lines[-1], {"status": "success"})
+    models = {model["name"]: model for model in get(setup, "/api/tags").json()["models"]}
+    model = models[setup.full_name]
+    same(model["model"], setup.full_name)
+    assert len(model["digest"]) == 64 and model["size"] > 0, model
+    assert model["details"]["format"] == "gguf" and model["details"]["family"], model
+
+
+@check("requests")
+def generate_streams_what_it_sends_whole(setup):
+    body = {"model": setup.model, "prompt": "Why is the sky blue?", "options": OPTIONS}
+    with post(setup, "/api/generate", body, stream=True) as reply:
+        same(reply.headers["content-type"], "application/x-ndjson")
+        lines = [json.loads(line) for line in reply.iter_lines()]
+    assert all(not line["done"] for line in lines[:-1]) and len(lines) > 2
+    ends_well(lines[-1])
+    streamed = "".join(line["response"] for line in lines)
+    whole = post(setup, "/api/generate", body | {"stream": False}).json()
+    same(whole["response"], streamed, "the same seed, whole and streamed")
+    assert streamed.strip()
+    ends_well(whole)
+    same(whole["model"], setup.model)
+    assert whole["created_at"].endswith("Z")
+    again = body | {"stream": False, "prompt": "And the sea?", "context": whole["context"]}
+    follow_up = post(setup, "/api/generate", again).json()
+    assert follow_up["prompt_eval_count"] > whole["prompt_eval_count"], "it read the earlier turn"
+
+
+@check("requests")
+def chat_streams_what_it_sends_whole(setup):
+    body = {"model": setup.model, "messages": QUESTION, "options": OPTIONS}
+    with post(setup, "/api/chat", body, stream=True) as reply:
+        lines = [json.loads(line) for line in reply.iter_lines()]
+    assert all(line["message"]["role"] == "assistant" for line in lines)
+    ends_well(lines[-1])
+    streamed = "".join(line["message"]["content"] for line in lines)
+    whole = post(setup, "/api/chat", body | {"stream": False}).json()
+    same(whole["message"], {"role": "assistant", "content": streamed})
+    longer = {"role": "system", "content": "You are a pirate."}
+    told = post(setup, "/api/chat", body | {"stream": False, "messages": [longer] + QUESTION}).json()
+    assert told["prompt_eval_count"] != whole["prompt_eval_count"], "a system message is read"
+
+
+@check("requests")
+def stop_strings_and_limits(setup):
+    body = {"model": setup.model, "prompt": "Count: one two three four five six", "raw": True, "stream": False}
+    short = post(setup, "/api/generate", body | {"options": OPTIONS | {"num_predict": 3}}).json()
+    same((short["eval_count"], short["done_reason"]), (3, "length"))
+    assert "context" not in short, "raw answers have none"
+    whole = post(setup, "/api/generate", body | {"options": OPTIONS | {"num_predict": 24}}).json()["response"]
+    word = whole.split()[1]
+    options = OPTIONS | {"num_predict": 24, "stop": [word]}
+    stopped = post(setup, "/api/generate", body | {"options": options}).json()
+    same(stopped["response"], whole.split(word)[0], "the answer before the stop string")
+    same(stopped["done_reason"], "stop")
+
+
+@check("requests")
+def korean_stays_whole_byte_by_byte(setup):
+    body = {"model": setup.model, "prompt": KOREAN, "raw": True, "options": OPTIONS | {"num_predict": 24}}
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="strict")
+    text, pieces = "", 0
+    with post(setup, "/api/generate", body, stream=True) as reply:
+        for byte in reply.iter_content(chunk_size=1):
+            text += decoder.decode(byte)
+            pieces += 1
+    text += decoder.decode(b"", final=True)
+    lines = [json.loads(line) for line in text.splitlines()]
+    streamed = "".join(line["response"] for line in lines)
+    same(post(setup, "/api/generate", body | {"stream": False}).json()["response"], streamed)
+    assert all("\ufffd" not in line["response"] for line in lines), "no half characters"
+    assert pieces > len(lines)
+
+
+@check("requests")
+def log_probabilities(setup):
+    body = {"model": setup.model, "messages": QUESTION, "stream": False, "options": OPTIONS | {"num_predict": 3},
+            "logprobs": True, "top_logprobs": 2}
+    reply = post(setup, "/api/chat", body).json()
+    same(len(reply["logprobs"]), reply["eval_count"])
+    for token in reply["logprobs"]:
+        assert token["logprob"] <= 0 and len(token["top_logprobs"]) == 2, token
+        best = token["top_logprobs"]
+        assert best[0]["logprob"] >= best[1]["logprob"], "best first"
+    refused = post(setup, "/api/chat", body | {"top_logprobs": 21})
+    same((refused.status_code, refused.json()), (400, {"error": "top_logprobs must be between 0 and 20"}))
+
+
+@check("requests")
+def load_show_running_and_unload(setup):
+    loaded = post(setup, "/api/generate", {"model": setup.model, "keep_alive": "10m"}).json()
+    same((loaded["done"], loaded["done_reason"]), (True, "load"))
+    running = {model["name"]: model for model in get(setup, "/api/ps").json()["models"]}
+    model = running[setup.full_name]
+    assert model["size"] > 0 and model["context_length"] > 0 and model["expires_at"], model
+    assert len(model["digest"]) == 64, model
+    unloaded = post(setup, "/api/generate", {"model": setup.model, "keep_alive": 0}).json()
+    same((unloaded["done"], unloaded["done_reason"]), (True, "unload"))
+    names = [model["name"] for model in get(setup, "/api/ps").json()["models"]]
+    assert setup.full_name not in names, names
+
+
+@check("requests")
+def errors(setup):
+    def refuses(path, body, status, text):
+        reply = post(setup, path, body)
+        same((reply.status_code, reply.json()), (status, {"error": text}), path)
+
+    refuses("/api/generate", {"model": "no-such-model", "prompt": "x"}, 404, "model 'no-such-model' not found")
+    refuses("/api/chat", {"model": "no-such-model", "messages": QUESTION}, 404, "model 'no-such-model' not found")
+    refuses("/api/show", {"model": "no-such-model"}, 404, "model 'no-such-model' not found")
+    refuses("/api/chat", {}, 400, "model is required")
+    body = {"model": setup.model, "prompt": "x", "options": {"num_ctx": "big"}}
+    refuses("/api/generate", body, 400, 'option "num_ctx" must be of type integer')
+    body = {"model": setup.model, "prompt": "x", "think": True}
+    refuses("/api/generate", body, 400, f'"{setup.model}" does not support thinking')
+    same(get(setup, "/api/nothing").status_code, 404)
+
+
+@check("requests")
+def openai_dialect_by_hand(setup):
+    body = {"model": setup.model, "messages": QUESTION, "max_tokens": 8, "temperature": 0, "stream": True}
+    with post(setup, "/v1/chat/completions", body, stream=True) as reply:
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        lines = [line.decode() for line in reply.iter_lines() if line]
+    same(lines[-1], "data: [DONE]")
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    same(chunks[0]["choices"][0]["delta"]["role"], "assistant")
+    assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+# curl ----------------------------------------------------------------------------------------------------------------
+
+
+@check("curl")
+def curl_as_in_the_guides(setup):
+    def curl(path, body, *more):
+        key = ["-H", f"Authorization: Bearer {setup.key}"] if setup.key else []
+        command = ["curl", "-sS", *key, *more, setup.url + path, "-d", json.dumps(body)]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+
+    body = {"model": setup.model, "prompt": "Why is the sky blue?", "options": OPTIONS}
+    lines = [json.loads(line) for line in curl("/api/generate", body).splitlines()]
+    ends_well(lines[-1])
+    whole = json.loads(curl("/api/generate", body | {"stream": False}))
+    same(whole["response"], "".join(line["response"] for line in lines))
+    chat = {"model": setup.model, "messages": QUESTION, "stream": False, "options": OPTIONS}
+    assert json.loads(curl("/api/chat", chat))["message"]["content"].strip()
+    openai = {"model": setup.model, "messages": QUESTION, "max_tokens": 8}
+    reply = json.loads(curl("/v1/chat/completions", openai, "-H", "Content-Type: application/json"))
+    same(reply["object"], "chat.completion")
+    # No body at all, and a large one for which curl asks before it sends.
+    same(json.loads(curl("/api/chat", "", "-X", "POST"))["error"], "the request body must be a JSON object")
+    large = {"model": "no-such-model", "prompt": "x" * 2_000_000}
+    with_file = ["curl", "-sS", setup.url + "/api/generate", "-d", "@-", *sum(
+        (["-H", f"{name}: {value}"] for name, value in setup.headers().items()), [])]
+    out = subprocess.run(with_file, input=json.dumps(large), check=True, capture_output=True, text=True, timeout=60)
+    same(json.loads(out.stdout)["error"], "model 'no-such-model' not found")
+
+
+# ollama --------------------------------------------------------------------------------------------------------------
+
+
+def ollama_client(setup):
+    import ollama
+
+    return ollama.Client(host=setup.url, headers=setup.headers())
+
+
+@check("ollama")
+def ollama_list_show_ps(setup):
+    client = ollama_client(setup)
+    listed = {model.model: model for model in client.list().models}
+    model = listed[setup.full_name]
+    assert model.size > 0 and model.modified_at.year > 2000 and len(model.digest) == 64, model
+    assert model.details.family and model.details.parameter_size and model.details.quantization_level, model
+    shown = client.show(setup.model)
+    assert shown.template and shown.modelfile.startswith("#") and "completion" in shown.capabilities, shown
+    family = shown.modelinfo["general.architecture"]
+    same(shown.details.family, family)
+    assert shown.modelinfo[f"{family}.context_length"] > 0
+    assert shown.modelinfo["general.parameter_count"] > 0
+    client.generate(setup.model, "x", options={"num_predict": 1})
+    running = {model.model: model for model in client.ps().models}
+    assert running[setup.full_name].expires_at.year > 2000 and running[setup.full_name].size > 0
+
+
+@check("ollama")
+def ollama_pull_with_progress(setup):
+    if not setup.pull:
+        return
+    client = ollama_client(setup)
+    statuses = [progress.status for progress in client.pull(setup.model, stream=True)]
+    same((statuses[0], statuses[-1]), ("pulling manifest", "success"))
+    same(client.pull(setup.model).status, "success")
+
+
+@check("ollama")
+def ollama_generate_and_chat(setup):
+    client = ollama_client(setup)
+    whole = client.generate(setup.model, "Why is the sky blue?", options=OPTIONS)
+    assert whole.response.strip() and whole.done and whole.eval_count > 0 and whole.context, whole
+    parts = list(client.generate(setup.model, "Why is the sky blue?", options=OPTIONS, stream=True))
+    same("".join(part.response for part in parts), whole.response)
+    chat = client.chat(setup.model, messages=QUESTION, options=OPTIONS)
+    assert chat.message.role == "assistant" and chat["message"]["content"].strip(), chat
+    parts = list(client.chat(setup.model, messages=QUESTION, options=OPTIONS, stream=True))
+    same("".join(part.message.content for part in parts), chat.message.content)
+    assert parts[-1].done and parts[-1].total_duration > 0
+    logprobs = client.chat(setup.model, QUESTION, options=OPTIONS, logprobs=True, top_logprobs=1).logprobs
+    assert len(logprobs) > 0 and logprobs[0].logprob <= 0
+
+
+@check("ollama")
+def ollama_async(setup):
+    import ollama
+
+    async def ask():
+        client = ollama.AsyncClient(host=setup.url, headers=setup.headers())
+        text = ""
+        async for part in await client.chat(model=setup.model, messages=QUESTION, options=OPTIONS, stream=True):
+            text += part["message"]["content"]
+        return text
+
+    assert asyncio.run(ask()).strip()
+
+
+@check("ollama")
+def ollama_copy_and_delete(setup):
+    client = ollama_client(setup)
+    same(client.copy(setup.model, "journey-copy").status, "success")
+    assert "journey-copy:latest" in [model.model for model in client.list().models]
+    assert client.generate("journey-copy", "x", options={"num_predict": 1}).done
+    same(client.delete("journey-copy").status, "success")
+    assert "journey-copy:latest" not in [model.model for model in client.list().models]
+    assert setup.full_name in [model.model for model in client.list().models], "only the copy went"
+
+
+@check("ollama")
+def ollama_errors(setup):
+    import ollama
+
+    client = ollama_client(setup)
+
+    def refuses(status, text, ask):
+        try:
+            ask()
+        except ollama.ResponseError as error:
+            same((error.status_code, error.error), (status, text))
+        else:
+            raise AssertionError(f"not refused: {text}")
+
+    missing = "model 'no-such-model' not found"
+    refuses(404, missing, lambda: client.generate("no-such-model", "x"))
+    refuses(404, missing, lambda: list(client.chat("no-such-model", QUESTION, stream=True)))
+    refuses(404, missing, lambda: client.delete("no-such-model"))
+    refuses(404, missing, lambda: client.show("no-such-model"))
+    refuses(400, f'"{setup.model}" does not support structured outputs (format)',
+            lambda: client.generate(setup.model, "x", format="json"))
+
+
+# openai --------------------------------------------------------------------------------------------------------------
+
+
+def openai_client(setup):
+    import openai
+
+    return openai.OpenAI(base_url=setup.url + "/v1", api_key=setup.key or "ollama", max_retries=0)
+
+
+@check("openai")
+def openai_models(setup):
+    client = openai_client(setup)
+    assert setup.full_name in [model.id for model in client.models.list()]
+    model = client.models.retrieve(setup.full_name)
+    same((model.id, model.object), (setup.full_name, "model"))
+    assert model.created > 0 and model.owned_by
+
+
+@check("openai")
+def openai_chat(setup):
+    client = openai_client(setup)
+    settings = {"model": setup.model, "messages": QUESTION, "seed": 7, "temperature": 0, "max_completion_tokens": 12}
+    whole = client.chat.completions.create(**settings)
+    choice = whole.choices[0]
+    assert choice.message.role == "assistant" and choice.message.content.strip(), whole
+    assert choice.finish_reason in ("stop", "length") and whole.id.startswith("chatcmpl-")
+    same(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens)
+    stream = client.chat.completions.create(**settings, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    same(chunks[0].choices[0].delta.role, "assistant")
+    same("".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]), choice.message.content)
+    same((chunks[-1].choices, chunks[-1].usage.total_tokens), ([], whole.usage.total_tokens))
+    same(chunks[-2].choices[0].finish_reason, choice.finish_reason)
+    likely = client.chat.completions.create(**settings, logprobs=True, top_logprobs=2).choices[0].logprobs
+    same(len(likely.content[0].top_logprobs), 2)
+
+
+@check("openai")
+def openai_completions(setup):
+    client = openai_client(setup)
+    settings = {"model": setup.model, "prompt": "The sky is", "seed": 7, "temperature": 0, "max_tokens": 8}
+    whole = client.completions.create(**settings)
+    assert whole.choices[0].text and whole.object == "text_completion", whole
+    chunks = list(client.completions.create(**settings, stream=True))
+    same("".join(chunk.choices[0].text for chunk in chunks), whole.choices[0].text)
+    echoed = client.completions.create(**settings, echo=True).choices[0].text
+    same(echoed, "The sky is" + whole.choices[0].text)
+    likely = client.completions.create(**settings, logprobs=1).choices[0].logprobs
+    same({len(likely.tokens), len(likely.token_logprobs), len(likely.top_logprobs), len(likely.text_offset)},
+         {whole.usage.completion_tokens})
+
+
+@check("openai")
+def openai_async(setup):
+    import openai
+
+    async def ask():
+        client = openai.AsyncOpenAI(base_url=setup.url + "/v1", api_key=setup.key or "ollama")
+        stream = await client.chat.completions.create(
+            model=setup.model, messages=QUESTION, max_tokens=8, temperature=0, stream=True)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert asyncio.run(ask()).strip()
+
+
+@check("openai")
+def openai_errors(setup):
+    import openai
+
+    client = openai_client(setup)
+
+    def refuses(kind, code, ask):
+        try:
+            ask()
+        except kind as error:
+            same(error.code, code)
+            assert error.request_id, "x-request-id"
+        else:
+            raise AssertionError(f"not refused: {code}")
+
+    chat = client.chat.completions.create
+    refuses(openai.NotFoundError, "model_not_found", lambda: chat(model="no-such-model", messages=QUESTION))
+    refuses(openai.NotFoundError, "model_not_found",
+            lambda: list(chat(model="no-such-model", messages=QUESTION, stream=True)))
+    refuses(openai.NotFoundError, "model_not_found", lambda: client.models.retrieve("no-such-model"))
+    refuses(openai.BadRequestError, "unsupported_value", lambda: chat(model=setup.model, messages=QUESTION, n=2))
+    refuses(openai.BadRequestError, "empty_array", lambda: chat(model=setup.model, messages=[]))
+    refuses(openai.BadRequestError, "decimal_above_max_value",
+            lambda: chat(model=setup.model, messages=QUESTION, temperature=3))
+    long = [{"role": "user", "content": "word " * 6000}]
+    refuses(openai.BadRequestError, "context_length_exceeded",
+            lambda: chat(model=setup.model, messages=long, extra_body={"num_ctx": 512}))
+    if setup.key:
+        wrong = openai.OpenAI(base_url=setup.url + "/v1", api_key="wrong", max_retries=0)
+        refuses(openai.AuthenticationError, "invalid_api_key", lambda: wrong.models.list())
+
+
+# main ----------------------------------------------------------------------------------------------------------------
+
+
+def is_here(client):
+    return shutil.which("curl") if client == "curl" else importlib.util.find_spec(client)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Real clients against a running server.")
+    parser.add_argument("--base-url", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--pull", action="store_true", help="pull the model over the API first")
+    parser.add_argument("--key", help="Bearer key of the server")
+    parser.add_argument("--only", help="clients, separated by commas")
+    parser.add_argument("--allow-missing", action="store_true", help="pass over clients that are not installed")
+    arguments = parser.parse_args()
+    setup = Setup(arguments)
+    only = arguments.only.split(",") if arguments.only else None
+    failed, ran = [], 0
+    for client, function in CHECKS:
+        name = f"{client}: {function.__name__}"
+        if only and client not in only:
+            continue
+        if not is_here(client):
+            print(f"{name}: {client} is not installed, not run")
+            if not arguments.allow_missing:
+                failed.append(name)
+            continue
+        ran += 1
+        try:
+            function(setup)
+            print(f"{name}: ok", flush=True)
+        except Exception:
+            failed.append(name)
+            print(f"{name}: FAILED\n{traceback.format_exc()}", flush=True)
+    print(f"{ran} checks ran, {len(failed)} failed" + "".join(f"\n  {name}" for name in failed))
+    return 1 if failed or not ran else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
