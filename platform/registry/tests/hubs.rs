@@ -1,6 +1,8 @@
 //! Pulls over HTTP against a server that behaves well, badly and maliciously: bare addresses, Hugging Face, and the
 //! Ollama registry protocol.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
 mod stand_in;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A pull that is killed with no chance to tidy up, and one whose disk is full. Both run in a process of their own:
 //! this test binary starts itself again, with the test `child` alone and its orders in the environment.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![cfg(unix)]
 
 mod stand_in;

@@ -1,5 +1,7 @@
 //! An existing Ollama models folder: read in place, never written, and usable even when parts of it are not.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
 mod stand_in;
 
 use std::collections::BTreeMap;
@@ -133,7 +135,7 @@ fn what_cannot_be_used_is_passed_over_and_said_when_asked_for() {
     let mut short = good.clone();
     short["size"] = json!(5);
     let library = |name: &str| format!("registry.ollama.ai/library/{name}/latest");
-    folder.manifest(&library("good"), &[good.clone()]);
+    folder.manifest(&library("good"), std::slice::from_ref(&good));
     folder.manifest(&library("absent"), &[absent]);
     folder.manifest(&library("evil"), &[evil]);
     folder.manifest(&library("short"), &[short]);

@@ -28,7 +28,7 @@ impl Seen {
     }
 
     /// First byte of a range that was asked for.
-    pub(crate) fn from_byte(&self) -> Option<usize> {
+    pub(crate) fn first_byte(&self) -> Option<usize> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
@@ -80,7 +80,7 @@ impl Reply {
     /// Serves a file as an honest server does: whole, or the rest of it when the tag still fits.
     pub(crate) fn file(seen: &Seen, bytes: &[u8], etag: Option<&str>) -> Self {
         let tag_fits = seen.header("if-range").is_none_or(|tag| Some(tag) == etag);
-        let reply = match seen.from_byte().filter(|_| tag_fits) {
+        let reply = match seen.first_byte().filter(|_| tag_fits) {
             Some(first) if first >= bytes.len() => Self::status(416),
             Some(first) => Self::part(bytes, first, first),
             None => Self::ok(bytes),
@@ -139,7 +139,7 @@ impl StandIn {
 
     /// The first bytes asked for, one entry a request; `None` for the whole.
     pub(crate) fn ranges(&self) -> Vec<Option<usize>> {
-        self.seen().iter().map(Seen::from_byte).collect()
+        self.seen().iter().map(Seen::first_byte).collect()
     }
 }
 
