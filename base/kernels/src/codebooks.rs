@@ -46,11 +46,23 @@ const fn grid() -> [[f32; 8]; 256] {
     out
 }
 
-/// Signs of eight numbers from seven bits: bit `j` set means number `j` is negative, and the eighth bit makes their
-/// count even.
-#[inline(always)]
-pub(crate) const fn iq2_signs(seven_bits: u32) -> u32 {
-    seven_bits | ((seven_bits.count_ones() & 1) << 7)
+/// Signs of eight numbers from seven bits, as the sign bits of eight f32: bit `j` set means number `j` is negative, and
+/// the eighth sign makes their count even. 4 KiB.
+pub(crate) static IQ2_SIGNS: [[u32; 8]; 128] = signs();
+
+const fn signs() -> [[u32; 8]; 128] {
+    let mut out = [[0; 8]; 128];
+    let mut word = 0u32;
+    while word < 128 {
+        let eight = word | ((word.count_ones() & 1) << 7);
+        let mut j = 0;
+        while j < 8 {
+            out[word as usize][j] = ((eight >> j) & 1) << 31;
+            j += 1;
+        }
+        word += 1;
+    }
+    out
 }
 
 /// The sixteen levels of IQ4_NL and IQ4_XS.

@@ -186,7 +186,9 @@ impl Reader<'_> {
             head_width,
             rope_width,
             rope_base: self.positive("rope.freq_base")?.unwrap_or(10_000.0),
-            norm_epsilon: self.positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            norm_epsilon: self
+                .positive("attention.layer_norm_rms_epsilon")?
+                .ok_or_else(|| ModelError::MissingKey(self.key("attention.layer_norm_rms_epsilon")))?,
             context_tokens: context as u32,
         })
     }
