@@ -2,7 +2,8 @@
 """Real clients against a running server: `curl`, and the Python packages `requests`, `ollama` and `openai`, used as
 the guides use them and unchanged. The journey test starts the binary, installs the packages and runs this.
 
-    clients.py --base-url http://127.0.0.1:11434 --model smollm2 [--pull] [--key KEY] [--only requests,openai]
+    clients.py --base-url http://127.0.0.1:11434 --model smollm2 [--korean-model gemma3:270m] [--pull] [--key KEY]
+               [--only requests,openai]
 
 Checks shapes and what must be the same between ways of asking, not how clever the answers are. Prints one line a
 check; the exit status is 1 when any failed. A client that is not installed is named and counts as a failure, unless
@@ -43,6 +44,7 @@ class Setup:
         self.url = arguments.base_url.rstrip("/")
         self.model = arguments.model
         self.full_name = arguments.model if ":" in arguments.model.split("/")[-1] else f"{arguments.model}:latest"
+        self.korean_model = arguments.korean_model or arguments.model
         self.key = arguments.key
         self.pull = arguments.pull
 
@@ -155,7 +157,7 @@ def stop_strings_and_limits(setup):
 
 @check("requests")
 def korean_stays_whole_byte_by_byte(setup):
-    body = {"model": setup.model, "prompt": KOREAN, "raw": True, "options": OPTIONS | {"num_predict": 24}}
+    body = {"model": setup.korean_model, "prompt": KOREAN, "raw": True, "options": OPTIONS | {"num_predict": 24}}
     decoder = codecs.getincrementaldecoder("utf-8")(errors="strict")
     text, pieces = "", 0
     with post(setup, "/api/generate", body, stream=True) as reply:
@@ -166,7 +168,10 @@ def korean_stays_whole_byte_by_byte(setup):
     lines = [json.loads(line) for line in text.splitlines()]
     streamed = "".join(line["response"] for line in lines)
     same(post(setup, "/api/generate", body | {"stream": False}).json()["response"], streamed)
-    assert all("\ufffd" not in line["response"] for line in lines), "no half characters"
+    said = [line["response"] for line in lines if line["response"]]
+    # The limit of tokens, and nothing else, may cut the last character in two.
+    whole = said[:-1] if lines[-1]["done_reason"] == "length" else said
+    assert all("\ufffd" not in piece for piece in whole), "no half characters"
     assert pieces > len(lines)
 
 
@@ -465,6 +470,8 @@ def main():
     parser = argparse.ArgumentParser(description="Real clients against a running server.")
     parser.add_argument("--base-url", required=True)
     parser.add_argument("--model", required=True)
+    # A model that knows no Korean makes half characters by itself.
+    parser.add_argument("--korean-model", help="model that is asked in Korean (default: the same)")
     parser.add_argument("--pull", action="store_true", help="pull the model over the API first")
     parser.add_argument("--key", help="Bearer key of the server")
     parser.add_argument("--only", help="clients, separated by commas")

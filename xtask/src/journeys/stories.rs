@@ -156,11 +156,20 @@ pub(super) fn clients(world: &World) -> Result<String> {
     ensure!(script.is_file(), "{} is missing", script.display());
     let python = environment(world, &["ollama", "openai", "requests"])?;
     world.home.want("smollm2")?;
+    world.home.want("gemma3:270m")?;
     let server = world.home.serve()?;
     let mut command = world.home.command(&python);
-    command.arg(&script).args(["--base-url", &server.url(), "--model", "smollm2"]);
+    command.arg(&script).args([
+        "--base-url",
+        &server.url(),
+        "--model",
+        "smollm2",
+        "--korean-model",
+        "gemma3:270m",
+        "--pull",
+    ]);
     let ended = run(command)?;
-    ensure!(ended.success, "{} / {}", last_lines(&ended.out), last_lines(&ended.err));
+    ensure!(ended.success, "{}\n{}", ended.out, last_lines(&ended.err));
     Ok(last_lines(&ended.out).rsplit(" / ").next().unwrap_or_default().to_owned())
 }
 
