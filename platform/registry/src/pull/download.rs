@@ -301,6 +301,8 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -314,5 +316,13 @@ mod tests {
         check("5-9/10", None);
         check("bytes 5-9", None);
         check("bytes -1-9/10", None);
+    }
+
+    proptest! {
+        /// A server may say anything in a header.
+        #[test]
+        fn no_header_is_too_strange(text in "(bytes )?[0-9*/ -]{0,30}|\\PC{0,30}") {
+            let _ = content_range(&text);
+        }
     }
 }

@@ -249,6 +249,8 @@ fn next_page(header: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn items(paths: &[&str]) -> Vec<Item> {
@@ -285,5 +287,14 @@ mod tests {
         check("</p>; rel=\"prev\", </n>; rel=\"next\"", Some("/n"));
         check("</p>; rel=\"prev\"", None);
         check("nonsense", None);
+    }
+
+    proptest! {
+        /// A server may say anything in a header.
+        #[test]
+        fn no_header_is_too_strange(text in "[<>;,a-z=\" /é-]{0,40}") {
+            let _ = next_page(&text);
+            let _ = (is_split(&text), is_model(&text), has_quantization(&text, "q4_0"), has_quantization("x-q4_0.gguf", &text));
+        }
     }
 }

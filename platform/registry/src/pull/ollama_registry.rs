@@ -186,6 +186,8 @@ fn challenge(header: &str) -> Option<Challenge> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -202,5 +204,13 @@ mod tests {
         assert_eq!(challenge("Basic realm=\"x\""), None);
         assert_eq!(challenge("Bearer service=\"x\""), None);
         assert_eq!(challenge("Bearer realm=\"x"), None);
+    }
+
+    proptest! {
+        /// A server may say anything in a header.
+        #[test]
+        fn no_header_is_too_strange(text in "(Bearer )?([a-z]{0,8}=\"?|[\",= :/é])*") {
+            let _ = challenge(&text);
+        }
     }
 }

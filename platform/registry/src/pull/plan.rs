@@ -215,6 +215,8 @@ fn as_name(stem: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn plan(asked: &str) -> Plan {
@@ -285,6 +287,23 @@ mod tests {
             "C:\\x.gguf",
         ] {
             assert!(Plan::of(asked, &PullOptions::default()).is_err(), "{asked}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is asked for, planning ends, and what is kept has a name that can be kept.
+        #[test]
+        fn anything_may_be_asked_for(
+            asked in "(https?://)?[a-zA-Z0-9./:?#@%\\[\\] _=-]{0,60}(\\.gguf)?|\\PC{0,40}",
+        ) {
+            if let Ok(plan) = Plan::of(&asked, &PullOptions::default()) {
+                prop_assert!(ModelName::parse(&plan.target.full()).is_ok());
+                prop_assert!(!plan.sources.is_empty());
+                for source in &plan.sources {
+                    prop_assert!(!source.label().is_empty());
+                    source.origin();
+                }
+            }
         }
     }
 }
