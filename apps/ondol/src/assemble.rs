@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use contract::GenerateError;
 use engine::{Host, HostConfig, LocatedModel, ModelSource, TemplateChoice};
-use registry::{ModelEntry, PullOptions, RegistryError, Store, StoreOptions, TemplateDialect};
+use registry::{ModelEntry, PullOptions, Reach, RegistryError, Store, StoreOptions, TemplateDialect};
 
 use crate::parameters::Parameters;
 use crate::settings::Settings;
@@ -65,9 +65,19 @@ pub(crate) fn net_settings(settings: &Settings) -> net::Settings {
     }
 }
 
-/// How a pull goes about its work.
-pub(crate) fn pull_options(settings: &Settings, insecure: bool) -> PullOptions {
-    PullOptions { network: net_settings(settings), insecure, ..PullOptions::default() }
+/// How a pull goes about its work. `reach` is how far inside the network its first address may lie.
+pub(crate) fn pull_options(settings: &Settings, insecure: bool, reach: Reach) -> PullOptions {
+    let mut options = PullOptions {
+        network: net_settings(settings),
+        reach,
+        insecure,
+        huggingface_token: settings.huggingface_token.clone(),
+        ..PullOptions::default()
+    };
+    if let Some(hub) = &settings.huggingface_hub {
+        options.hubs.huggingface.clone_from(hub);
+    }
+    options
 }
 
 /// A runtime for one conversation with a server or a hub, on the calling thread.

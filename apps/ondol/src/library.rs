@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use dialects::ollama::response::{Modelfile, modelfile_text, parameters_text};
-use registry::{ModelDetails, Progress, Store};
+use registry::{ModelDetails, Progress, Reach, Store};
 use serde_json::Value;
 
 use crate::assemble;
@@ -139,7 +139,7 @@ impl Library {
         let mut view = PullView::new(terminal);
         match self {
             Self::Local(store) => {
-                let options = assemble::pull_options(settings, insecure);
+                let options = assemble::pull_options(settings, insecure, Reach::default());
                 let mut told = |progress: Progress| tell(&mut view, &progress);
                 assemble::small_runtime()?.block_on(store.pull(model, &options, &mut told))?;
             }

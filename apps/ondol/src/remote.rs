@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use contract::{Event, EventSink, GenerateError, Generator, LoadedModel, Request};
 use dialects::ollama::client;
-use net::{Client, Method, NetError, Url};
+use net::{Client, Method, NetError, Reach, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -126,7 +126,10 @@ impl Remote {
         let name = url.host_str()?.trim_matches(['[', ']']).to_owned();
         let addresses = (name.as_str(), host.port).to_socket_addrs().ok()?;
         let mut addresses = addresses.take(4);
-        addresses.find(|address| TcpStream::connect_timeout(address, Self::PROBE).is_ok())?;
+        if !addresses.any(|address| TcpStream::connect_timeout(&address, Self::PROBE).is_ok()) {
+            tracing::debug!(%host, "no server");
+            return None;
+        }
         let remote = Self::at_host(settings).ok()?;
         let found = remote.block(remote.probe());
         match found {
@@ -210,7 +213,8 @@ impl Remote {
 
     /// Whether the server is an Ondol: it answers `/health`, which Ollama does not know. Asks for no key.
     async fn probe(&self) -> Result<bool, RemoteError> {
-        let request = net::Request::get(self.url("/health")).plain_http(true).idle_timeout(Self::PROBE);
+        let request = net::Request::get(self.url("/health")).reach(Reach::Local).plain_http(true);
+        let request = request.idle_timeout(Self::PROBE);
         Ok(self.inner.client.send(request).await?.status() == 200)
     }
 
@@ -245,9 +249,10 @@ impl Remote {
         })
     }
 
+    /// The user named this host: it may lie anywhere, this machine included, and speak plainly.
     fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<net::Request, NetError> {
-        let mut request =
-            net::Request::new(method, self.url(path)).plain_http(true).idle_timeout(Self::SILENCE);
+        let request = net::Request::new(method, self.url(path)).reach(Reach::Local).plain_http(true);
+        let mut request = request.idle_timeout(Self::SILENCE);
         if let Some(body) = body {
             request = request.json(body.to_string());
         }

@@ -48,6 +48,10 @@ pub(crate) struct Settings {
     pub ca_file: Option<PathBuf>,
     /// The machine's proxies, for what is fetched.
     pub proxies: net::Proxies,
+    /// Sent to the Hugging Face hub and nobody else.
+    pub huggingface_token: Option<registry::Secret>,
+    /// A mirror that takes the hub's place.
+    pub huggingface_hub: Option<String>,
     /// Filter of the log lines on standard error.
     pub log: String,
 }
@@ -137,6 +141,8 @@ impl Settings {
                 .or_else(|| environment.get("SSL_CERT_FILE"))
                 .map(PathBuf::from),
             proxies: net::Proxies::from_variables(|name| environment.get(name).map(str::to_owned)),
+            huggingface_token: environment.get("HF_TOKEN").map(|token| registry::Secret(token.to_owned())),
+            huggingface_hub: environment.get("HF_ENDPOINT").map(|hub| hub.trim_end_matches('/').to_owned()),
             log: log_filter(environment.get("ONDOL_LOG"), environment.get("OLLAMA_DEBUG")),
         })
     }

@@ -1,4 +1,5 @@
 //! The conversation: through a pipe, and on a pseudo-terminal as a person types.
+//! What a line means is tested in `session`; here it is that the program does it.
 
 mod support;
 
@@ -83,8 +84,6 @@ mod keyboard {
     use std::process::{Child, Stdio};
     use std::sync::mpsc::{Receiver, channel};
     use std::time::Instant;
-
-    use seeded::{BlockType, Family};
 
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -196,11 +195,9 @@ mod keyboard {
     #[test]
     fn an_interrupt_stops_the_answer_and_not_the_program() {
         let home = Home::new();
-        // Room for an answer that lasts longer than a person needs to stop it.
-        let shape = seeded::Shape { context: 1 << 20, ..seeded::Shape::tiny(Family::Llama, BlockType::Q8_0) };
-        std::fs::write(home.path().join("long.gguf"), shape.gguf()).expect("a file");
+        home.endless();
         let mut terminal =
-            Terminal::open(&home, &["run", "./long.gguf", "--ctx", "1000000", "--verbose", "--greedy"]);
+            Terminal::open(&home, &["run", "./endless.gguf", "--ctx", "1000000", "--verbose", "--greedy"]);
         terminal.sees(">>> ");
         terminal.press("hello\r");
         // The line editor has let go of the terminal: the answer is under way.

@@ -95,10 +95,13 @@ fn without_a_server_ps_and_stop_say_so() {
 #[test]
 fn log_lines_come_when_asked_for() {
     let home = Home::new();
-    let lines = |filter: &str| {
-        let mut command = home.ondol(&["--offline", "run", "nobody", "hi"]);
-        command.env("ONDOL_LOG", filter);
-        ended(command.output().expect("it runs")).err.lines().count()
+    let logged = |variable: &str, value: &str| {
+        let mut command = home.ondol(&["ps"]);
+        command.env(variable, value);
+        ended(command.output().expect("it runs")).err.contains("no server host=")
     };
-    assert!(lines("trace") >= lines("off"));
+    assert!(!logged("ONDOL_LOG", "warn"));
+    assert!(logged("ONDOL_LOG", "ondol=debug"));
+    assert!(logged("OLLAMA_DEBUG", "1"));
+    assert!(!logged("OLLAMA_DEBUG", "0"));
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use registry::Reach;
+
 use crate::assemble::{self, StoreSource};
 use crate::commands::Context;
 use crate::flags::ServeFlags;
@@ -39,10 +41,12 @@ pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
     let store = assemble::store(&context.settings)?;
     let threads = flags.threads.map(usize::from);
     let engine = assemble::host(&context.settings, Arc::new(StoreSource(Arc::clone(&store))), threads);
+    // Whoever may ask from elsewhere must not make this machine fetch from its own services.
+    let reach = if host.is_loopback() { Reach::default() } else { Reach::Public };
     let services = server::Services {
         generator: Arc::new(engine),
         store,
-        pull: assemble::pull_options(&context.settings, false),
+        pull: assemble::pull_options(&context.settings, false, reach),
         version: env!("CARGO_PKG_VERSION"),
     };
     let runtime =

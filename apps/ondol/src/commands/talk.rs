@@ -1,4 +1,5 @@
 //! The conversation of `ondol run`: lines from the prompt go through `session`, what they ask for is done here.
+//! Decides nothing about lines and writes no prompt of its own.
 
 use std::io::Write;
 
@@ -65,7 +66,7 @@ impl Talk<'_> {
         // A press from before the question is not about its answer.
         self.interrupt.take();
         View {
-            terminal: self.context.terminal,
+            terminal: self.context.terminal.measured_again(),
             word_wrap: session.word_wrap,
             interrupt: Some(self.interrupt.clone()),
         }

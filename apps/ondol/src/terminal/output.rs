@@ -29,6 +29,11 @@ impl Terminal {
         }
     }
 
+    /// The same, with the width that the terminal has now.
+    pub(crate) fn measured_again(self) -> Self {
+        Self { columns: console_columns().unwrap_or(self.columns), ..self }
+    }
+
     /// The sentence in the user's language.
     pub(crate) fn say(&self, message: Message, values: &[(&str, &str)]) -> String {
         say(self.language, message, values)

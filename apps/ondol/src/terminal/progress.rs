@@ -81,6 +81,8 @@ impl PullView {
             && let Some(bar) = self.bar.take()
         {
             bar.finish_with_message(layer.line(&self.terminal, true));
+            // The bar ends where it stands; what follows begins a line.
+            eprint_line("");
         }
     }
 }
@@ -90,6 +92,7 @@ impl Drop for PullView {
         // An interrupted pull leaves how far it came; the next one resumes there.
         if let Some(bar) = self.bar.take() {
             bar.abandon();
+            eprint_line("");
         }
     }
 }

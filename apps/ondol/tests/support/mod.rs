@@ -1,4 +1,5 @@
 //! A fresh home for the real binary: an empty folder, nothing of the developer's environment, a tiny seeded model.
+//! Used by every test of this folder; checks nothing by itself.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -46,6 +47,14 @@ impl Home {
             return file;
         }
         seeded::write_tiny(self.path(), Family::Llama, BlockType::Q8_0).expect("a model file")
+    }
+
+    /// A tiny model's file with room for a million tokens; greedily, it goes round in a circle and never ends.
+    pub(crate) fn endless(&self) -> PathBuf {
+        let shape = seeded::Shape { context: 1 << 20, ..seeded::Shape::tiny(Family::Llama, BlockType::Q8_0) };
+        let file = self.path().join("endless.gguf");
+        std::fs::write(&file, shape.gguf()).expect("a model file");
+        file
     }
 
     /// A home whose store knows the tiny model under this name.
