@@ -49,13 +49,14 @@ fn begin(language: Language, arguments: Vec<OsString>, environment: &Environment
         Err(NotParsed::Wrong(line)) => return Err(Failure::new(line).into()),
     };
     let settings = Settings::read(&flags.global, environment)?;
-    log_to_standard_error(&settings.log);
-    let context = Context { terminal: Terminal::of_process(settings.language), settings };
+    let terminal = Terminal::of_process(settings.language);
+    log_to_standard_error(&settings.log, terminal.error_is_terminal && settings.colour);
+    let context = Context { terminal, settings };
     commands::dispatch(&context, &flags.command)
 }
 
 /// Log lines go to standard error and nowhere else.
-fn log_to_standard_error(filter: &str) {
+fn log_to_standard_error(filter: &str, colour: bool) {
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
 }

@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub huggingface_token: Option<registry::Secret>,
     /// A mirror that takes the hub's place.
     pub huggingface_hub: Option<String>,
+    /// Whether log lines may be coloured on a terminal (NO_COLOR).
+    pub colour: bool,
     /// Filter of the log lines on standard error.
     pub log: String,
 }
@@ -143,6 +145,7 @@ impl Settings {
             proxies: net::Proxies::from_variables(|name| environment.get(name).map(str::to_owned)),
             huggingface_token: environment.get("HF_TOKEN").map(|token| registry::Secret(token.to_owned())),
             huggingface_hub: environment.get("HF_ENDPOINT").map(|hub| hub.trim_end_matches('/').to_owned()),
+            colour: environment.get("NO_COLOR").is_none(),
             log: log_filter(environment.get("ONDOL_LOG"), environment.get("OLLAMA_DEBUG")),
         })
     }
