@@ -503,9 +503,7 @@ async fn a_pull_that_is_dropped_is_resumed_by_the_next() {
     let bytes = model(SIZE);
     let served = bytes.clone();
     let server = StandIn::start(move |seen, before| match (Reply::file(seen, &served, None), before) {
-        (Reply { body: Body::Whole(bytes), .. }, 0) => {
-            Reply::new(200, Body::Slow(bytes, 50_000, Duration::from_millis(50)))
-        }
+        (Reply { body: Body::Whole(bytes), .. }, 0) => Reply::new(200, Body::Stalled(bytes, 120_000)),
         (reply, _) => reply,
     })
     .await;
@@ -513,18 +511,18 @@ async fn a_pull_that_is_dropped_is_resumed_by_the_next() {
     let url = server.url(&format!("/m.gguf#sha256={}", hex(&bytes)));
     {
         let options = options(None);
-        let mut enough = tokio::sync::mpsc::unbounded_channel();
-        let mut tell = |step| {
-            if matches!(step, Progress::Pulling { completed: 50_000.., .. }) {
-                let _ = enough.0.send(());
+        let partial = home.folder.path().join(format!("models/partial/sha256-{}", hex(&bytes)));
+        let arrived = async {
+            while std::fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 120_000 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::select! {
-            result = home.store.pull(&url, &options, &mut tell) => panic!("{result:?}"),
-            _ = enough.1.recv() => {}
+            result = home.store.pull(&url, &options, &mut |_| ()) => panic!("{result:?}"),
+            () = arrived => {}
         }
     }
     let (result, _) = home.pull(&url, &options(None)).await;
     assert_eq!(std::fs::read(result.unwrap().path).unwrap(), bytes);
-    assert!(matches!(server.ranges()[..], [None, Some(50_000..)]), "{:?}", server.ranges());
+    assert!(matches!(server.ranges()[..], [None, Some(120_000)]), "{:?}", server.ranges());
 }

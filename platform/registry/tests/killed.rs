@@ -57,7 +57,7 @@ async fn a_killed_pull_resumes_and_verifies() {
     let server =
         StandIn::start(move |seen, before| match (Reply::file(seen, &served, Some("\"a\"")), before) {
             (Reply { body: Body::Whole(bytes), headers, status }, nth) if nth % 3 < 2 => {
-                Reply { status, headers, body: Body::Slow(bytes, 64 << 10, Duration::from_millis(20)) }
+                Reply { status, headers, body: Body::Stalled(bytes, 512 << 10) }
             }
             (reply, _) => reply,
         })

@@ -51,6 +51,8 @@ pub(crate) enum Body {
     Chunked(Vec<u8>),
     /// True length, but so many bytes a piece and a pause after each.
     Slow(Vec<u8>, usize, Duration),
+    /// True length, but only so many bytes of it, and then silence until the client leaves.
+    Stalled(Vec<u8>, usize),
     /// No length, and no end.
     Endless,
 }
@@ -160,7 +162,9 @@ async fn serve(
         head += &format!("{name}: {value}\r\n");
     }
     match &reply.body {
-        Body::Whole(bytes) | Body::Slow(bytes, ..) => head += &format!("content-length: {}\r\n", bytes.len()),
+        Body::Whole(bytes) | Body::Slow(bytes, ..) | Body::Stalled(bytes, _) => {
+            head += &format!("content-length: {}\r\n", bytes.len())
+        }
         Body::Announced(length, _) => head += &format!("content-length: {length}\r\n"),
         Body::Chunked(_) | Body::Endless => head += "transfer-encoding: chunked\r\n",
     }
@@ -180,6 +184,10 @@ async fn write(stream: &mut TcpStream, body: &Body) -> std::io::Result<()> {
                 tokio::time::sleep(*pause).await;
             }
             Ok(())
+        }
+        Body::Stalled(bytes, count) => {
+            stream.write_all(&bytes[..*count]).await?;
+            stream.read_u8().await.map(|_| ())
         }
         Body::Chunked(bytes) => {
             for piece in bytes.chunks(10_000) {
