@@ -517,8 +517,9 @@ async fn a_pull_that_is_dropped_is_resumed_by_the_next() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
+        let mut quiet = |_| ();
         tokio::select! {
-            result = home.store.pull(&url, &options, &mut |_| ()) => panic!("{result:?}"),
+            result = home.store.pull(&url, &options, &mut quiet) => panic!("{result:?}"),
             () = arrived => {}
         }
     }
