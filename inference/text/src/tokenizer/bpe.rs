@@ -8,6 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::tokenizer::{NormalizedString, Normalizer};
 use weights::Metadata;
 
 use super::bytes;
@@ -15,7 +17,8 @@ use super::error::TokenizerError;
 use super::kinds::{self, Kind};
 use super::pairs::PairTable;
 use super::split::Splitter;
-use super::vocab::{TokenType, Vocab};
+use super::spm::SPACE;
+use super::vocab::Vocab;
 
 const KEY_MERGES: &str = "tokenizer.ggml.merges";
 /// Symbols that the vocabulary does not have. They never merge.
@@ -27,6 +30,7 @@ pub(crate) struct Bpe {
     splitter: Splitter,
     merges: PairTable,
     ignore_merges: bool,
+    compose: bool,
     spm_style: bool,
     /// The token that each byte alone is.
     byte_ids: Box<[Option<u32>; 256]>,
@@ -77,8 +81,8 @@ impl Bpe {
         } else {
             alphabet_ids(vocab)
         };
-        let (ignore_merges, spm_style) = (kind.ignore_merges, kind.spm_style);
-        Ok(Self { splitter, merges, ignore_merges, spm_style, byte_ids, unknown })
+        let Kind { ignore_merges, compose, spm_style, .. } = kind;
+        Ok(Self { splitter, merges, ignore_merges, compose, spm_style, byte_ids, unknown })
     }
 
     /// Appends the ids of `text`, which holds no special tokens any more.
@@ -89,10 +93,13 @@ impl Bpe {
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let escaped;
+        let changed;
         let text = if self.spm_style {
-            escaped = text.replace(' ', "\u{2581}");
-            &escaped
+            changed = text.replace(' ', SPACE);
+            &changed
+        } else if self.compose && !is_surely_composed(text) {
+            changed = composed(text)?;
+            &changed
         } else {
             text
         };
@@ -148,7 +155,7 @@ impl Bpe {
             vocab.id(stored)
         };
         // Text is text: it never becomes a control token because it reads like one.
-        id.filter(|&id| !matches!(vocab.kind(id), TokenType::Control | TokenType::Unknown))
+        id.filter(|&id| vocab.text_may_be(id))
     }
 
     fn fill_symbols(&self, vocab: &Vocab, word: &str, symbols: &mut Vec<Symbol>) {
@@ -211,6 +218,21 @@ fn merge_all(merges: &PairTable, symbols: &mut [Symbol], queue: &mut BinaryHeap<
         queue.extend(candidate(symbols, prev, left));
         queue.extend(candidate(symbols, left, after));
     }
+}
+
+/// Whether a text is made only of characters that NFC never changes: all that most texts have.
+fn is_surely_composed(text: &str) -> bool {
+    text.chars().all(|character| {
+        matches!(u32::from(character),
+            0..0x300 | 0x2010..0x2028 | 0x3001..0x3030 | 0x3041..0x3097 | 0x30A1..0x30FB
+            | 0x3131..0x318F | 0x4E00..0xA000 | 0xAC00..0xD7A4 | 0xFF01..0xFF5F)
+    })
+}
+
+fn composed(text: &str) -> Result<String, TokenizerError> {
+    let mut normalized = NormalizedString::from(text);
+    NFC.normalize(&mut normalized).map_err(|error| TokenizerError::Library { message: error.to_string() })?;
+    Ok(normalized.get().to_owned())
 }
 
 /// The tokens that single bytes are in GPT-2's alphabet.

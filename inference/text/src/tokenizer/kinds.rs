@@ -3,7 +3,8 @@
 //!
 //! Names, groups and settings are those of llama.cpp's vocabulary loader (as in `llama-cpp-python` 0.3.36); the
 //! expressions are those of each family's own `tokenizer.json`. Where llama.cpp approximates one (gpt-4o, tekken,
-//! youtu and tiny-aya look at upper and lower case, which it can do for ASCII only), ours is the family's.
+//! youtu and tiny-aya look at upper and lower case, which it can do for ASCII only) or leaves a step out (NFC), ours
+//! is the family's.
 //! Left out: hybriddna, rwkv and plamo2, which are no BPE of this form.
 
 use super::split::{Alternative, Rule};
@@ -16,6 +17,9 @@ pub(crate) struct Kind {
     pub(crate) ignore_merges: bool,
     /// BOS is added unless the file says otherwise.
     pub(crate) add_bos: bool,
+    /// Text is composed (NFC) first, as the family's own tokenizer does and llama.cpp does not: decomposed Hangul,
+    /// as some file systems write it, would be another text for the model.
+    pub(crate) compose: bool,
     /// The vocabulary is raw UTF-8 with `▁` for spaces and `<0xHH>` for bytes, not GPT-2's byte alphabet.
     pub(crate) spm_style: bool,
 }
@@ -137,7 +141,8 @@ fn deepseek_llm() -> Vec<Vec<Alternative>> {
 
 /// The stages of a pre-tokenizer, `None` for a name that is not known.
 pub(crate) fn kind(pre: &str) -> Option<Kind> {
-    let plain = |stages| Kind { stages, ignore_merges: false, add_bos: false, spm_style: false };
+    let plain =
+        |stages| Kind { stages, ignore_merges: false, add_bos: false, compose: false, spm_style: false };
     let digit_then_gpt2 = || vec![vec![whole(r"\p{N}")], gpt2()];
     let newline_runs = || vec![vec![whole(r"[^\n]+|\n+")]];
     Some(match pre {
@@ -154,8 +159,10 @@ pub(crate) fn kind(pre: &str) -> Option<Kind> {
         "minicpm5" => {
             Kind { ignore_merges: true, ..plain(vec![vec![whole(r"\p{N}{1,3}")], llama3(r"\p{N}+")]) }
         }
-        "qwen2" | "deepseek-r1-qwen" | "kormo" | "f2llmv2" | "megrez" | "stablelm2" | "hunyuan"
-        | "solar-open" | "grok-2" => plain(vec![llama3(r"\p{N}")]),
+        "qwen2" | "deepseek-r1-qwen" => Kind { compose: true, ..plain(vec![llama3(r"\p{N}")]) },
+        "kormo" | "f2llmv2" | "megrez" | "stablelm2" | "hunyuan" | "solar-open" | "grok-2" => {
+            plain(vec![llama3(r"\p{N}")])
+        }
         "laguna" => plain(vec![vec![whole(r"[^\n]+|\n+")], llama3(r"\p{N}")]),
         "ufakzeka" => plain(vec![llama3(r"\p{N}")[1..].to_vec()]),
         "qwen35" => plain(vec![vec![
@@ -237,8 +244,10 @@ pub(crate) fn kind(pre: &str) -> Option<Kind> {
         "falcon" => {
             plain(vec![vec![whole(r"[\p{P}\$\+<=>\^~\|`]+")], gpt2(), vec![whole("[0-9][0-9][0-9]")]])
         }
-        "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone" | "minerva-7b"
-        | "mellum2" => plain(digit_then_gpt2()),
+        "command-r" => Kind { compose: true, ..plain(digit_then_gpt2()) },
+        "starcoder" | "refact" | "smollm" | "codeshell" | "exaone" | "minerva-7b" | "mellum2" => {
+            plain(digit_then_gpt2())
+        }
         "gpt-2" | "phi-2" | "jina-es" | "jina-de" | "gigachat" | "jina-v2-es" | "jina-v2-de" | "a.x-4.0"
         | "mellum" | "modern-bert" | "jina-v1-en" | "jina-v2-code" | "roberta-bpe" | "mpt" | "olmo"
         | "jais" | "trillion" | "granite-docling" | "exaone4" => plain(vec![gpt2()]),

@@ -210,7 +210,7 @@ fn first_of(vocab: &Vocab, names: &[&str]) -> Option<u32> {
 
 fn mark_control(vocab: &mut Vocab, id: Option<u32>) {
     if let Some(id) = id {
-        vocab.set_kind(id, TokenType::Control);
+        vocab.mark_control(id);
     }
 }
 

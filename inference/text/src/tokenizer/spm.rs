@@ -13,10 +13,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::error::TokenizerError;
-use super::vocab::{TokenType, Vocab};
+use super::vocab::Vocab;
 
 /// SentencePiece's mark for a space.
 pub(crate) const SPACE: &str = "\u{2581}";
+
+/// Longest token that text is joined to. Real ones have some 100 bytes; the limit keeps a hostile vocabulary from
+/// making every merge look at the whole text.
+const PIECE_BYTES_MAX: usize = 1024;
 
 /// A score-driven BPE encoder.
 #[derive(Debug)]
@@ -121,9 +125,10 @@ fn split(text: &str, symbols: &mut Vec<Symbol>) {
 
 /// The token that a text is, unless it is one that text may not write.
 fn mergeable(vocab: &Vocab, text: &str) -> Option<u32> {
-    vocab.id(text).filter(|&id| {
-        matches!(vocab.kind(id), TokenType::Normal | TokenType::UserDefined | TokenType::Unused)
-    })
+    if text.len() > PIECE_BYTES_MAX {
+        return None;
+    }
+    vocab.id(text).filter(|&id| vocab.text_may_be(id))
 }
 
 /// Joins pairs until none is a token. O(n log n) for n characters: tokens have a longest length.

@@ -3,6 +3,10 @@
 
 use super::vocab::Vocab;
 
+/// Longest text taken in. SentencePiece makes none of over 512 bytes; the limit keeps the search at every place of a
+/// text from running to its end.
+const TEXT_BYTES_MAX: usize = 1024;
+
 /// Texts and their ids, in byte order.
 #[derive(Debug)]
 pub(crate) struct Trie {
@@ -16,7 +20,7 @@ pub(crate) struct Trie {
 impl Trie {
     pub(crate) fn new(vocab: &Vocab, ids: impl Iterator<Item = u32>) -> Self {
         let mut sorted: Vec<(&str, u32)> = ids.filter_map(|id| Some((vocab.text(id)?, id))).collect();
-        sorted.retain(|(text, _)| !text.is_empty());
+        sorted.retain(|(text, _)| (1..=TEXT_BYTES_MAX).contains(&text.len()));
         sorted.sort_unstable();
         sorted.dedup_by_key(|(text, _)| *text);
         let mut trie = Self { text: Vec::new(), entries: Vec::new(), first: vec![(0, 0); 256] };

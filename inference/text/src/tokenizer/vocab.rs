@@ -4,6 +4,7 @@
 //! token half a second after it starts. One buffer, one table of ids and no allocation per token load Gemma's 262,144
 //! tokens in a few milliseconds. The hash is seeded by the standard library, so a file cannot aim for collisions.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 use weights::Metadata;
@@ -49,6 +50,8 @@ pub(crate) struct Vocab {
     /// Token `i` is `text[ends[i - 1]..ends[i]]`.
     ends: Vec<u32>,
     types: Vec<TokenType>,
+    /// Tokens that the file calls something else than control, but which by their name are.
+    relabelled: BTreeSet<u32>,
     /// Empty where the kind of tokenizer has no use for scores.
     pub(crate) scores: Vec<f32>,
     /// Open addressing, linear probing: id + 1, 0 is free. A power of two in length, at most half full.
@@ -96,6 +99,7 @@ impl Vocab {
             text,
             ends,
             types,
+            relabelled: BTreeSet::new(),
             scores: Vec::new(),
             slots,
             hasher: RandomState::new(),
@@ -163,6 +167,24 @@ impl Vocab {
     pub(crate) fn set_kind(&mut self, id: u32, kind: TokenType) {
         if let Some(slot) = self.types.get_mut(id as usize) {
             *slot = kind;
+        }
+    }
+
+    /// Makes a token a control token whatever the file calls it.
+    pub(crate) fn mark_control(&mut self, id: u32) {
+        if self.kind(id) != TokenType::Control {
+            self.set_kind(id, TokenType::Control);
+            self.relabelled.insert(id);
+        }
+    }
+
+    /// Whether plain text may become this token: not what the file calls control, unknown or a byte. One that is
+    /// control only by its name may: in Gemma's vocabulary `</s>` is an HTML tag.
+    pub(crate) fn text_may_be(&self, id: u32) -> bool {
+        match self.kind(id) {
+            TokenType::Normal | TokenType::UserDefined | TokenType::Unused => true,
+            TokenType::Control => self.relabelled.contains(&id),
+            TokenType::Unknown | TokenType::Byte => false,
         }
     }
 
