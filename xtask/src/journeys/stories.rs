@@ -127,6 +127,37 @@ pub(super) fn korean(world: &World) -> Result<String> {
     Ok(format!("{} pieces, {}", pieces.len(), quote(&text)))
 }
 
+/// A file that was carried in is run where it lies: nothing of it is copied, and nothing is asked of a network.
+pub(super) fn file_in_place(world: &World) -> Result<String> {
+    let home = &world.home;
+    home.want("smollm2")?;
+    let blobs = std::fs::read_dir(home.store().join("models/blobs"))?.filter_map(Result::ok);
+    let blob = blobs.map(|entry| entry.path()).find(|path| path.is_file()).context("no blob in the store")?;
+    let (file, other) = (home.path().join("carried-in.gguf"), home.path().join("other"));
+    if !file.exists() {
+        std::fs::hard_link(&blob, &file).context("cannot link the weights")?;
+    }
+    let mut command = home.ondol(&["--offline", "run"]);
+    command.arg(&file).args(["--num-predict", "8", "Hello"]).env("ONDOL_HOME", &other);
+    close_ways_out(&mut command);
+    let ended = run(command)?;
+    ensure!(ended.success && !ended.out.trim().is_empty(), "it did not answer: {}", last_lines(&ended.err));
+    let copied = folder_bytes(&other);
+    ensure!(copied < 1_000_000, "{copied} bytes were copied");
+    Ok(format!("{copied} bytes of its own beside the file"))
+}
+
+/// Bytes of all files below a folder.
+fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
 /// A name that nobody knows: one line that says what to do, in the user's language, and a failure.
 pub(super) fn wrong_name(world: &World) -> Result<String> {
     let check = |language: &str| -> Result<Ended> {
