@@ -1,4 +1,5 @@
 //! An existing Ollama models folder: read in place, never written, and usable even when parts of it are not.
+//! The folders are built by the test, as that program lays them out.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 

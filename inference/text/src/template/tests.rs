@@ -1,4 +1,5 @@
 //! Unit tests of templates: bounds, Python's ways, fallbacks.
+//! The templates of real models are compared with the engine they were written for in `tests/`.
 
 use contract::Role;
 
