@@ -1,6 +1,8 @@
 //! OpenAI's replies and chunks as data.
 //! A row is a run of events and the exact bytes that a client gets for them, streamed and whole.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::time::Duration;
 
 use contract::{Delta, Event, FinishReason, Finished, GenerateError, Started, TokenLogprob, Usage};

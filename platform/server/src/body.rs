@@ -1,4 +1,6 @@
-//! Reading a request's body under its limits: how large, how long each pause, how slow on average.
+//! Reading a request's body under its limits: how large, how long each pause, how slow on average. And letting the rest
+//! of a refused one run out: a connection that is closed on unread bytes is reset, and a reset can take the refusal with
+//! it before the client has read it.
 
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ pub(crate) async fn read(mut body: Body, limits: &Limits) -> Result<Bytes, Probl
     // What is announced too large is refused before a byte of it is read.
     let announced = body.size_hint().lower();
     if announced > limits.body_bytes_max as u64 {
+        discard(body, limits);
         return Err(too_large);
     }
     let began = Instant::now();
@@ -29,10 +32,33 @@ pub(crate) async fn read(mut body: Body, limits: &Limits) -> Result<Bytes, Probl
         let Some(frame) = frame else { return Ok(whole.freeze()) };
         let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else { continue };
         if whole.len() + data.len() > limits.body_bytes_max {
+            discard(body, limits);
             return Err(too_large);
         }
         whole.extend_from_slice(&data);
     }
+}
+
+/// Reads what is left of a body beside the reply, twice as much as a whole body may have and for as long as one pause
+/// may take. Clients that send more, or more slowly, are cut off.
+pub(crate) fn discard(mut body: Body, limits: &Limits) {
+    if body.is_end_stream() {
+        return;
+    }
+    let (bytes_max, time_max) = (limits.body_bytes_max.saturating_mul(2), limits.body_timeout);
+    tokio::spawn(async move {
+        let reading = async {
+            let mut bytes = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+                if bytes > bytes_max {
+                    return;
+                }
+            }
+        };
+        // Either end will do.
+        let _ = tokio::time::timeout(time_max, reading).await;
+    });
 }
 
 /// How long a body of which `bytes` have come may have taken.

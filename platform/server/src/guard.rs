@@ -17,11 +17,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
-use crate::App;
 use crate::config::Config;
 use crate::handlers::fresh_id;
 use crate::problem::{Dialect, Problem};
-use crate::routes;
+use crate::{App, body, routes};
 
 /// Origins that Ollama allows without being told, as of August 2026; `*` stands for a port or for anything.
 const DEFAULT_ORIGINS: &[&str] = &[
@@ -140,7 +139,10 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let dialect = Dialect::of(&path);
     let (mut response, origin) = match admit(&app.guard, &request) {
-        Err(problem) => (problem.reply(dialect), None),
+        Err(problem) => {
+            body::discard(request.into_body(), &app.limits);
+            (problem.reply(dialect), None)
+        }
         Ok(origin) if method == Method::OPTIONS && request.headers().contains_key(PREFLIGHT) => {
             (preflight(request.headers()), origin)
         }

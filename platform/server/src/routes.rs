@@ -2,14 +2,14 @@
 //! an entry cannot leave out who may ask. Whose errors a path speaks follows from the path ([`Dialect::of`]).
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, head, post};
 
 use crate::handlers::{models, ollama, openai, plain, pull};
 use crate::problem::{Dialect, Problem};
-use crate::{App, guard};
+use crate::{App, body, guard};
 
 /// How a route is asked. `Get` answers `HEAD` too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,16 +144,27 @@ fn handler(method: Method, target: Target) -> MethodRouter<App> {
         Target::Completions => on!(openai::completion),
         Target::Models => on!(openai::models),
         Target::Model => on!(openai::model),
-        Target::Later => on!(plain::later),
+        Target::Later => on!(later),
     }
 }
 
-async fn not_found(request: Request) -> Response {
+async fn not_found(State(app): State<App>, request: Request) -> Response {
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    Problem::NotFound { method, path }.reply(Dialect::of(request.uri().path()))
+    refuse(&app, request, &Problem::NotFound { method, path })
 }
 
-async fn wrong_method(request: Request) -> Response {
+async fn wrong_method(State(app): State<App>, request: Request) -> Response {
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    Problem::Method { method, path }.reply(Dialect::of(request.uri().path()))
+    refuse(&app, request, &Problem::Method { method, path })
+}
+
+async fn later(State(app): State<App>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    refuse(&app, request, &Problem::Later { path })
+}
+
+fn refuse(app: &App, request: Request, problem: &Problem) -> Response {
+    let reply = problem.reply(Dialect::of(request.uri().path()));
+    body::discard(request.into_body(), &app.limits);
+    reply
 }

@@ -1,5 +1,5 @@
 //! The handlers: read the body, let the dialect parse it, ask the generator or the store, let the dialect write.
-//! Nothing here parses or writes JSON by itself.
+//! Nothing here parses JSON, and beyond two constant bodies nothing writes it, by itself.
 
 pub(crate) mod models;
 pub(crate) mod ollama;

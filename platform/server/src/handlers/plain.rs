@@ -1,11 +1,11 @@
 //! Routes that need neither a model nor the store.
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::App;
-use crate::problem::{Dialect, Problem, json};
+use crate::problem::json;
 
 /// `GET /`: the sentence by which clients and dashboards know that the port is the right one.
 pub(crate) async fn running() -> Response {
@@ -29,10 +29,4 @@ pub(crate) async fn version(State(app): State<App>) -> Response {
 /// `GET /api/status`: there is no cloud behind this server.
 pub(crate) async fn status() -> Response {
     json(200, r#"{"cloud":{"disabled":true,"source":"config"}}"#.to_owned())
-}
-
-/// Routes of the table that answer 501.
-pub(crate) async fn later(request: Request) -> Response {
-    let path = request.uri().path().to_owned();
-    Problem::Later { path }.reply(Dialect::of(request.uri().path()))
 }

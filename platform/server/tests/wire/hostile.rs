@@ -99,7 +99,7 @@ fn bodies_that_drip() {
 
 #[test]
 fn bodies_that_are_too_large() {
-    let stage = limited(Limits { body_bytes_max: 1000, ..Limits::default() });
+    let stage = limited(Limits { body_bytes_max: 1000, body_timeout: SHORT, ..Limits::default() });
     let message = "the request body is larger than 1000 bytes";
     // Announced: refused before any of it comes.
     let head = "POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1001\r\n\r\n";
@@ -112,6 +112,26 @@ fn bodies_that_are_too_large() {
     let fits = format!(r#"{{"model":"{}"}}"#, "m".repeat(1000 - 12));
     assert_eq!(fits.len(), 1000);
     assert_ne!(stage.post("/api/show", &fits).status, 413);
+}
+
+/// A connection closed on unread bytes is reset, and the client may never see why it was refused.
+#[test]
+fn a_refused_client_that_is_still_sending_reads_its_refusal() {
+    let limits = Limits { body_bytes_max: 4 << 20, ..Limits::default() };
+    let stage = Stage::with(Setup { keys: vec!["key".into()], limits, ..Setup::default() });
+    let refused = |path: &str, key: &str, bytes: usize| {
+        let mut stream = stage.connect();
+        let body = "x".repeat(bytes);
+        stream.write_all(request("POST", path, &[("authorization", key)], &body).as_bytes()).expect(path);
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).expect("an end, and no reset");
+        Reply::parse(&reply).status
+    };
+    assert_eq!(refused("/api/chat", "Bearer wrong", 3 << 20), 401);
+    assert_eq!(refused("/api/nothing", "Bearer key", 3 << 20), 404);
+    assert_eq!(refused("/api/tags", "Bearer key", 3 << 20), 405);
+    assert_eq!(refused("/api/embed", "Bearer key", 3 << 20), 501);
+    assert_eq!(refused("/api/chat", "Bearer key", 6 << 20), 413);
 }
 
 #[test]

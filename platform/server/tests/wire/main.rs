@@ -2,6 +2,8 @@
 //! sockets, so that they can also do what no client library would. Nothing here asserts how long something took;
 //! where a test waits for something to end, it waits much longer than that takes.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod access;
 mod hostile;
 mod models;
