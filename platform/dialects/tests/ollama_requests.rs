@@ -1,8 +1,6 @@
 //! Ollama's requests as data: what is read from a body, and the exact text of every refusal.
 //! A row is a body and what is read from it, or what is said about it.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::time::Duration;
 
 use contract::{Input, KeepAlive, Message, Request, Role};

@@ -17,8 +17,10 @@ fn prompt_body(model: &str, stream: bool) -> String {
     json!({"model": model, "prompt": "하늘은 왜?", "stream": stream}).to_string()
 }
 
+type Body = fn(&str, bool) -> String;
+
 /// The four ways to ask, with the body that streams or not.
-const PATHS: [(&str, fn(&str, bool) -> String); 4] = [
+const PATHS: [(&str, Body); 4] = [
     ("/api/generate", prompt_body),
     ("/api/chat", chat_body),
     ("/v1/completions", prompt_body),
