@@ -69,3 +69,36 @@ const fn signs() -> [[u32; 8]; 128] {
 pub(crate) const IQ4_LEVELS: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
 ];
+
+/// The codewords of IQ2_XXS as eight bytes of level numbers, the first in the lowest. 2 KiB.
+pub(crate) static IQ2_XXS_LEVELS: [u64; 256] = levels();
+
+const fn levels() -> [u64; 256] {
+    let mut out = [0; 256];
+    let mut word = 0;
+    while word < 256 {
+        let mut j = 0;
+        while j < 8 {
+            out[word] |= (((IQ2_XXS_WORDS[word] >> (2 * j)) & 3) as u64) << (8 * j);
+            j += 1;
+        }
+        word += 1;
+    }
+    out
+}
+
+/// The levels of IQ2_XXS as bytes, 64 added, for lookups of sixteen.
+pub(crate) const IQ2_BYTES: [u8; 16] = [64 + 8, 64 + 25, 64 + 43, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// [`IQ4_LEVELS`] as bytes, 128 added.
+pub(crate) const IQ4_BYTES: [u8; 16] = bytes();
+
+const fn bytes() -> [u8; 16] {
+    let mut out = [0; 16];
+    let mut j = 0;
+    while j < 16 {
+        out[j] = (IQ4_LEVELS[j] as i32 + 128) as u8;
+        j += 1;
+    }
+    out
+}

@@ -22,6 +22,8 @@ pub struct MatrixSource {
     pub kind: BlockType,
     pub rows: usize,
     pub columns: usize,
+    /// Whether it is multiplied with: a device may then keep it in a layout of its own. A mere table is not.
+    pub use_for_products: bool,
 }
 
 impl std::fmt::Debug for MatrixSource {
@@ -164,7 +166,8 @@ pub trait Compute {
     fn rms_norm_heads(&mut self, x: &mut Self::Activation, gain: &Self::Vector, epsilon: f32);
 
     /// `out[t][r] = Σ_k weight[r][k] · x[t][k]`.
-    fn matmul(&mut self, weight: &Self::Matrix, x: &Self::Activation, out: &mut Self::Activation);
+    /// A device may keep `x` in a form of its own beside it, for the next product: hence `&mut`.
+    fn matmul(&mut self, weight: &Self::Matrix, x: &mut Self::Activation, out: &mut Self::Activation);
 
     /// `x += y`.
     fn add(&mut self, x: &mut Self::Activation, y: &Self::Activation);

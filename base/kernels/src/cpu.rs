@@ -6,8 +6,10 @@
 use std::cell::RefCell;
 
 use crate::arch::loops::{AttentionTask, MatmulTask};
+use crate::arch::packed::{Block, PackedTask, tile_len};
 use crate::arch::{self, Level};
 use crate::compute::{AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, Rope, RopePairing};
+use crate::pack::{Format, GROUP, Packed, STEP};
 use crate::pages::{PageShape, Pages};
 use crate::pool::{Pool, TileShape};
 
@@ -49,6 +51,36 @@ impl Cpu {
         self.pool.threads()
     }
 
+    /// Activations to int8, then groups of sixteen rows to threads.
+    fn packed_matmul(&self, weights: &Packed, x: &mut Rows, out: &mut Rows) {
+        self.quantise(x);
+        let task = PackedTask { weights, blocks: &x.blocks, tokens: x.rows };
+        let groups = weights.rows.div_ceil(GROUP);
+        // Small matrices are cut finer, so that every thread has some.
+        let share = groups.div_ceil(self.pool.threads() * 4).clamp(1, ROWS_A_TASK / GROUP);
+        let shape = out.tiles(x.rows.max(1), share * GROUP);
+        let level = self.level;
+        self.pool.for_tiles(out.used_mut(), shape, |mut tile| arch::packed(level, &task, &mut tile));
+    }
+
+    fn quantise(&self, x: &mut Rows) {
+        if x.blocks_valid {
+            return;
+        }
+        let steps = x.width / STEP;
+        x.blocks.resize(x.rows * steps, Block::default());
+        let mut token = 0;
+        while token < x.rows {
+            let len = tile_len(token, x.rows);
+            let (rows, blocks) = (&x.data, &mut x.blocks[token * steps..][..len * steps]);
+            for t in 0..len {
+                arch::quantise(self.level, &rows[(token + t) * x.stride..][..x.width], len, &mut blocks[t..]);
+            }
+            token += len;
+        }
+        x.blocks_valid = true;
+    }
+
     /// The instruction set in use.
     #[must_use]
     pub const fn level(&self) -> Level {
@@ -56,11 +88,12 @@ impl Cpu {
     }
 }
 
-/// A matrix as the file stores it.
+/// A matrix as the file stores it, and packed for the kernels where its type has a packed form.
 #[derive(Debug)]
 pub struct CpuMatrix {
     source: MatrixSource,
     row_bytes: usize,
+    packed: Option<Packed>,
 }
 
 impl CpuMatrix {
@@ -82,11 +115,14 @@ pub struct Rows {
     rows: usize,
     width: usize,
     stride: usize,
+    /// The same in int8, in tiles of tokens; made when the first packed matrix asks for it.
+    blocks: Vec<Block>,
+    blocks_valid: bool,
 }
 
 impl Rows {
     fn new(width: usize) -> Self {
-        Self { data: Vec::new(), rows: 0, width, stride: width.next_multiple_of(16).max(16) }
+        Self { width, stride: width.next_multiple_of(16).max(16), ..Self::default() }
     }
 
     /// Sets the number of rows. Contents are unspecified, the padding is zero: it is never written.
@@ -96,6 +132,7 @@ impl Rows {
             self.data.resize(len, 0.0);
         }
         self.rows = rows;
+        self.blocks_valid = false;
     }
 
     fn used(&self) -> &[f32] {
@@ -103,6 +140,7 @@ impl Rows {
     }
 
     fn used_mut(&mut self) -> &mut [f32] {
+        self.blocks_valid = false;
         &mut self.data[..self.rows * self.stride]
     }
 
@@ -113,6 +151,7 @@ impl Rows {
     }
 
     fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        self.blocks_valid = false;
         &mut self.data[row * self.stride..][..self.width]
     }
 
@@ -144,7 +183,11 @@ impl Compute for Cpu {
         if !inside || row_bytes.checked_mul(source.rows) != Some(source.range.len()) {
             return Err(wrong());
         }
-        Ok(CpuMatrix { source, row_bytes })
+        let packed = Format::of(source.kind).filter(|_| source.use_for_products).map(|format| {
+            let bytes = &(*source.storage).as_ref()[source.range.clone()];
+            Packed::new(format, bytes, source.columns, &self.pool)
+        });
+        Ok(CpuMatrix { source, row_bytes, packed })
     }
 
     fn vector(&mut self, values: &[f32]) -> Vec<f32> {
@@ -214,10 +257,13 @@ impl Compute for Cpu {
         });
     }
 
-    fn matmul(&mut self, weight: &CpuMatrix, x: &Rows, out: &mut Rows) {
+    fn matmul(&mut self, weight: &CpuMatrix, x: &mut Rows, out: &mut Rows) {
         let MatrixSource { kind, rows, columns, .. } = weight.source;
         assert!(x.width == columns && out.width == rows, "{rows}×{columns} by {} to {}", x.width, out.width);
         out.resize(x.rows);
+        if let Some(packed) = &weight.packed {
+            return self.packed_matmul(packed, x, out);
+        }
         let task = MatmulTask {
             kind,
             bytes: weight.bytes(),

@@ -11,6 +11,7 @@ mod codebooks;
 pub mod compute;
 pub mod cpu;
 pub mod half;
+pub mod pack;
 pub mod pages;
 pub mod pool;
 pub mod reference;

@@ -129,9 +129,10 @@ impl Pool {
 
     /// Splits a matrix of `out.len() / stride` rows into tiles of at most `rows_max` × `columns_max` and calls `work`
     /// once for each, in parallel. `columns` of each row take part; the rest of the stride is left alone.
-    pub fn for_tiles<F>(&self, out: &mut [f32], shape: TileShape, work: F)
+    pub fn for_tiles<T, F>(&self, out: &mut [T], shape: TileShape, work: F)
     where
-        F: Fn(Tile<'_>) + Sync,
+        T: Send,
+        F: Fn(Tile<'_, T>) + Sync,
     {
         let TileShape { stride, columns, rows_max, columns_max } = shape;
         assert!(columns <= stride && rows_max > 0 && columns_max > 0, "tiles of {shape:?}");
@@ -261,15 +262,15 @@ pub struct TileShape {
 
 /// A rectangle of a matrix that one task may write.
 #[derive(Debug)]
-pub struct Tile<'a> {
+pub struct Tile<'a, T = f32> {
     rows: Range<usize>,
     columns: Range<usize>,
-    base: *mut f32,
+    base: *mut T,
     stride: usize,
-    lent: PhantomData<&'a mut [f32]>,
+    lent: PhantomData<&'a mut [T]>,
 }
 
-impl Tile<'_> {
+impl<T> Tile<'_, T> {
     /// The rows of the whole matrix that this tile covers.
     #[must_use]
     pub fn rows(&self) -> Range<usize> {
@@ -286,7 +287,7 @@ impl Tile<'_> {
     ///
     /// # Panics
     /// When the row is not in this tile.
-    pub fn row(&mut self, row: usize) -> &mut [f32] {
+    pub fn row(&mut self, row: usize) -> &mut [T] {
         assert!(self.rows.contains(&row), "row {row} of {:?}", self.rows);
         // SAFETY: rows and columns lie inside the matrix that `for_tiles` borrowed mutably for longer than this
         // tile lives; tiles are disjoint and each is made once; `&mut self` keeps its rows from aliasing.
@@ -298,16 +299,16 @@ impl Tile<'_> {
 }
 
 /// A pointer that tasks may carry to their threads; what they may write is settled by `for_tiles`.
-struct SharedPointer(*mut f32);
+struct SharedPointer<T>(*mut T);
 
-impl SharedPointer {
-    fn get(&self) -> *mut f32 {
+impl<T> SharedPointer<T> {
+    fn get(&self) -> *mut T {
         self.0
     }
 }
 
-// SAFETY: only `for_tiles` makes one, and hands each task a rectangle of its own.
-unsafe impl Sync for SharedPointer {}
+// SAFETY: only `for_tiles` makes one, and hands each task a rectangle of its own; the elements may go to other threads.
+unsafe impl<T: Send> Sync for SharedPointer<T> {}
 
 #[cfg(test)]
 mod tests {

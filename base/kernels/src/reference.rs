@@ -19,6 +19,18 @@ pub fn matmul(kind: BlockType, bytes: &[u8], columns: usize, x: &[Vec<f32>]) -> 
     x.iter().map(|x| unpacked.iter().map(|w| dot(w, x) as f32).collect()).collect()
 }
 
+/// Activations as a product with packed weights sees them: each 32 rounded to int8 by their largest.
+#[must_use]
+pub fn rounded(x: &[f32]) -> Vec<f32> {
+    x.chunks(32)
+        .flat_map(|chunk| {
+            let highest = chunk.iter().fold(0.0f32, |highest, value| highest.max(value.abs()));
+            let inverse = if highest > 0.0 { 127.0 / highest } else { 0.0 };
+            chunk.iter().map(move |value| (value * inverse).round_ties_even() * (highest / 127.0))
+        })
+        .collect()
+}
+
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }

@@ -211,12 +211,17 @@ fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
 
 /// The 6-bit scale and minimum of the `j`-th of eight groups in the twelve bytes of Q4_K and Q5_K.
 #[inline(always)]
-fn scale_and_min(packed: &[u8; 12], j: usize) -> (f32, f32) {
-    let (scale, min) = if j < 4 {
+pub(crate) fn six_bits(packed: &[u8; 12], j: usize) -> (u8, u8) {
+    if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {
         ((packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4), (packed[j + 4] >> 4) | ((packed[j] >> 6) << 4))
-    };
+    }
+}
+
+#[inline(always)]
+fn scale_and_min(packed: &[u8; 12], j: usize) -> (f32, f32) {
+    let (scale, min) = six_bits(packed, j);
     (f32::from(scale), f32::from(min))
 }
 

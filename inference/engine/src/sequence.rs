@@ -135,8 +135,9 @@ impl Sequence {
     }
 
     fn finish(&mut self, reason: FinishReason) {
-        // After a stop string the matcher lets nothing more out.
-        let tail = self.decoder.finish();
+        // A limit may cut a character in half: its first bytes are no text. After a stop string the matcher lets
+        // nothing more out.
+        let tail = if reason == FinishReason::Length { String::new() } else { self.decoder.finish() };
         let mut rest = self.stops.push(&tail).emit;
         rest.push_str(&self.stops.finish());
         if !rest.is_empty() || !self.held.is_empty() {

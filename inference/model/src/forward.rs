@@ -82,7 +82,7 @@ impl<C: Compute> Model<C> {
         compute.gather(&space.x, &batch.outputs, &mut space.last);
         compute.rms_norm(&space.last, &self.output_norm, self.plan.shape.norm_epsilon, &mut space.normed);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        compute.matmul(head, &space.normed, &mut space.logits);
+        compute.matmul(head, &mut space.normed, &mut space.logits);
         if self.plan.logits_cap > 0.0 {
             compute.soft_cap(&mut space.logits, self.plan.logits_cap);
         }
@@ -102,9 +102,9 @@ impl<C: Compute> Model<C> {
         let plan = &self.plan;
         let Shape { heads, kv_heads, head_width, norm_epsilon, .. } = plan.shape;
         compute.rms_norm(&space.x, &layer.attention_norm, norm_epsilon, &mut space.normed);
-        linear(compute, &layer.q, &space.normed, &mut space.q);
-        linear(compute, &layer.k, &space.normed, &mut space.k);
-        linear(compute, &layer.v, &space.normed, &mut space.v);
+        linear(compute, &layer.q, &mut space.normed, &mut space.q);
+        linear(compute, &layer.k, &mut space.normed, &mut space.k);
+        linear(compute, &layer.v, &mut space.normed, &mut space.v);
         if let Some(gain) = &layer.q_norm {
             compute.rms_norm_heads(&mut space.q, gain, norm_epsilon);
         }
@@ -125,17 +125,17 @@ impl<C: Compute> Model<C> {
             soft_cap: plan.attention_cap,
         };
         compute.attention(pages, &shape, batch, &space.q, &mut space.attended);
-        linear(compute, &layer.output, &space.attended, &mut space.delta);
+        linear(compute, &layer.output, &mut space.attended, &mut space.delta);
         self.add_delta(compute, space, layer.post_attention_norm.as_ref());
     }
 
     /// `x += post(down(act(gate) · up))` of the normed state.
     fn feed_forward(&self, compute: &mut C, space: &mut Workspace<C>, layer: &LayerWeights<C>) {
         compute.rms_norm(&space.x, &layer.ff_norm, self.plan.shape.norm_epsilon, &mut space.normed);
-        linear(compute, &layer.gate, &space.normed, &mut space.gate);
-        linear(compute, &layer.up, &space.normed, &mut space.up);
+        linear(compute, &layer.gate, &mut space.normed, &mut space.gate);
+        linear(compute, &layer.up, &mut space.normed, &mut space.up);
         compute.gate(self.plan.gate, &mut space.gate, &space.up);
-        linear(compute, &layer.down, &space.gate, &mut space.delta);
+        linear(compute, &layer.down, &mut space.gate, &mut space.delta);
         self.add_delta(compute, space, layer.post_ff_norm.as_ref());
     }
 
@@ -150,7 +150,7 @@ impl<C: Compute> Model<C> {
     }
 }
 
-fn linear<C: Compute>(compute: &mut C, linear: &Linear<C>, x: &C::Activation, out: &mut C::Activation) {
+fn linear<C: Compute>(compute: &mut C, linear: &Linear<C>, x: &mut C::Activation, out: &mut C::Activation) {
     compute.matmul(&linear.weight, x, out);
     if let Some(bias) = &linear.bias {
         compute.add_bias(out, bias);

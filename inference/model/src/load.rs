@@ -96,9 +96,10 @@ impl<C: Compute> Model<C> {
                 why: "no real vocabulary is that large",
             });
         }
-        let embedding = loader.matrix("token_embd.weight", vocab, width)?;
+        let tied = file.tensor("output.weight").is_none();
+        let embedding = loader.matrix("token_embd.weight", vocab, width, tied)?;
         let head = match file.tensor("output.weight") {
-            Some(_) => Some(loader.matrix("output.weight", vocab, width)?),
+            Some(_) => Some(loader.matrix("output.weight", vocab, width, true)?),
             None => None,
         };
         let output_norm = loader.vector("output_norm.weight", width)?;
@@ -165,7 +166,13 @@ impl<C: Compute> Loader<'_, C> {
         Ok(tensor)
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<C::Matrix, ModelError> {
+    fn matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+        use_for_products: bool,
+    ) -> Result<C::Matrix, ModelError> {
         let tensor = self.checked(name, &[columns, rows])?;
         let source = MatrixSource {
             storage: self.file.storage(),
@@ -173,6 +180,7 @@ impl<C: Compute> Loader<'_, C> {
             kind: tensor.block_type,
             rows,
             columns,
+            use_for_products,
         };
         self.compute.matrix(source).map_err(|source| ModelError::Device { name: name.to_owned(), source })
     }
@@ -199,7 +207,7 @@ impl<C: Compute> Loader<'_, C> {
     }
 
     fn linear(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Linear<C>, ModelError> {
-        let weight = self.matrix(&format!("{prefix}.weight"), rows, columns)?;
+        let weight = self.matrix(&format!("{prefix}.weight"), rows, columns, true)?;
         let bias = format!("{prefix}.bias");
         let bias = match self.file.tensor(&bias) {
             Some(_) => Some(self.vector(&bias, rows)?),

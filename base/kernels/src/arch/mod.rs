@@ -9,11 +9,14 @@
 
 pub(crate) mod lanes;
 pub(crate) mod loops;
+pub(crate) mod packed;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use lanes::Portable;
 use loops::{AttentionTask, MatmulTask};
+use packed::{Block, PackedTask};
 
 use crate::blocks::BlockType;
 use crate::compute::Gate;
@@ -75,11 +78,13 @@ macro_rules! with_loops {
     ($callback:ident $($extra:tt)*) => {
         $callback! {
             [$($extra)*]
-            fn matmul(task: &MatmulTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
-            fn attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
-            fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
-            fn gate(kind: Gate, gate: &mut [f32], up: &[f32]);
-            fn unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
+            fn loops::matmul(task: &MatmulTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
+            fn loops::attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
+            fn loops::rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
+            fn loops::gate(kind: Gate, gate: &mut [f32], up: &[f32]);
+            fn loops::unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
+            fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);
+            fn packed::quantise(x: &[f32], tile: usize, out: &mut [Block]);
         }
     };
 }
@@ -88,12 +93,12 @@ use with_loops;
 
 /// A safe front for each loop, which picks the entry of the level.
 macro_rules! dispatch {
-    ([] $(fn $name:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
+    ([] $(fn $home:ident::$name:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
         $(
-            /// Runs the loop of this name in [`loops`] at the given level.
+            /// Runs the loop of this name at the given level.
             pub(crate) fn $name(level: Level, $($argument: $kind),*) {
                 match level.0 {
-                    Kind::Portable => loops::$name::<Portable>($($argument),*),
+                    Kind::Portable => $home::$name::<Portable>($($argument),*),
                     // SAFETY: a level is only made after its features were detected on this machine.
                     #[cfg(target_arch = "x86_64")]
                     Kind::Avx2 => unsafe { x86_64::avx2::$name($($argument),*) },

@@ -1,13 +1,12 @@
-//! x86-64: AVX2 with FMA, and AVX-512. Each has its lanes and one entry for each loop.
+//! x86-64: AVX2 with FMA, and AVX-512 with VNNI. Each has its lanes, its rows of integers, and one entry for each loop.
+//! What the operations mean stands at the traits in `lanes` and `rows`; here is only how each instruction set does them.
 
-use core::arch::x86_64::{
-    __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_storeu_ps,
-};
+use core::arch::x86_64::*;
 
 use super::lanes::Lanes;
 use super::loops::{self, AttentionTask, MatmulTask};
+use super::packed::{self, Block, PackedTask};
+use super::rows::Rows;
 use super::with_loops;
 use crate::blocks::BlockType;
 use crate::compute::Gate;
@@ -25,6 +24,7 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 /// Sixteen lanes in two AVX registers.
@@ -126,24 +126,281 @@ impl Lanes for Avx512 {
     }
 }
 
+impl Rows for Avx2 {
+    type Bytes = (__m256i, __m256i);
+    type Ints = (__m256i, __m256i);
+
+    #[inline(always)]
+    fn bytes(from: &[u8; 64]) -> Self::Bytes {
+        // SAFETY: called only under AVX2; the array holds both halves, and unaligned loads are allowed.
+        unsafe {
+            (_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from.as_ptr().add(32).cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn low(bytes: Self::Bytes) -> Self::Bytes {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            (_mm256_and_si256(bytes.0, mask), _mm256_and_si256(bytes.1, mask))
+        }
+    }
+
+    #[inline(always)]
+    fn high(bytes: Self::Bytes) -> Self::Bytes {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe { Self::low((_mm256_srli_epi16::<4>(bytes.0), _mm256_srli_epi16::<4>(bytes.1))) }
+    }
+
+    #[inline(always)]
+    fn plane(base: Self::Bytes, plane: Self::Bytes, right: u32, mask: u8, left: u32) -> Self::Bytes {
+        // SAFETY: called only under AVX2; no memory is touched. Bits that a shift of 16-bit lanes carries over from
+        // the other byte are masked away.
+        unsafe {
+            let (right, left) = (_mm_cvtsi32_si128(right as i32), _mm_cvtsi32_si128(left as i32));
+            let mask = _mm256_set1_epi8(mask as i8);
+            let part = |base, plane| {
+                let bits = _mm256_and_si256(_mm256_srl_epi16(plane, right), mask);
+                _mm256_or_si256(base, _mm256_sll_epi16(bits, left))
+            };
+            (part(base.0, plane.0), part(base.1, plane.1))
+        }
+    }
+
+    #[inline(always)]
+    fn lookup(bytes: Self::Bytes, table: &[u8; 16]) -> Self::Bytes {
+        // SAFETY: called only under AVX2; the table is sixteen bytes long.
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            (_mm256_shuffle_epi8(table, bytes.0), _mm256_shuffle_epi8(table, bytes.1))
+        }
+    }
+
+    #[inline(always)]
+    fn taken_from(bytes: Self::Bytes, mask: u64, from: u8) -> Self::Bytes {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe {
+            let from = _mm256_set1_epi8(from as i8);
+            // Each mask byte to its eight lanes, then its bit tested there.
+            let spread = _mm256_setr_epi8(
+                0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3,
+                3,
+            );
+            let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let part = |bytes, mask: u32| {
+                let mask = _mm256_shuffle_epi8(_mm256_set1_epi32(mask as i32), spread);
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(mask, bits), bits);
+                _mm256_blendv_epi8(bytes, _mm256_sub_epi8(from, bytes), set)
+            };
+            (part(bytes.0, mask as u32), part(bytes.1, (mask >> 32) as u32))
+        }
+    }
+
+    #[inline(always)]
+    fn no_ints() -> Self::Ints {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe { (_mm256_setzero_si256(), _mm256_setzero_si256()) }
+    }
+
+    #[inline(always)]
+    fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe {
+            let a = _mm256_set1_epi32(activations);
+            let one = _mm256_set1_epi16(1);
+            let part = |sum, bytes| {
+                if WIDE {
+                    // Pairs of products of bytes above 127 may not fit 16 bits: the top bit is multiplied apart.
+                    let rest = _mm256_and_si256(bytes, _mm256_set1_epi8(127));
+                    let top = _mm256_and_si256(_mm256_srli_epi16::<7>(bytes), _mm256_set1_epi8(1));
+                    let rest = _mm256_madd_epi16(_mm256_maddubs_epi16(rest, a), one);
+                    let top = _mm256_madd_epi16(_mm256_maddubs_epi16(top, a), _mm256_set1_epi16(128));
+                    _mm256_add_epi32(sum, _mm256_add_epi32(rest, top))
+                } else {
+                    _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, a), one))
+                }
+            };
+            (part(sum.0, bytes.0), part(sum.1, bytes.1))
+        }
+    }
+
+    #[inline(always)]
+    fn floats(ints: Self::Ints) -> Self {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe { Self(_mm256_cvtepi32_ps(ints.0), _mm256_cvtepi32_ps(ints.1)) }
+    }
+
+    #[inline(always)]
+    fn from_f16(from: &[u8; 32]) -> Self {
+        // SAFETY: called only under AVX2 and F16C; the array holds both halves.
+        unsafe {
+            Self(
+                _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(16).cast())),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn from_u8(from: &[u8; 16], right: u32, mask: u8) -> Self {
+        // SAFETY: called only under AVX2; the array is sixteen bytes long. Bits carried over are masked away.
+        unsafe {
+            let bytes = _mm_srl_epi16(_mm_loadu_si128(from.as_ptr().cast()), _mm_cvtsi32_si128(right as i32));
+            let bytes = _mm_and_si128(bytes, _mm_set1_epi8(mask as i8));
+            Self::floats((_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))))
+        }
+    }
+
+    #[inline(always)]
+    fn from_i8(from: &[u8; 16]) -> Self {
+        // SAFETY: called only under AVX2; the array is sixteen bytes long.
+        unsafe {
+            let bytes = _mm_loadu_si128(from.as_ptr().cast());
+            Self::floats((_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes))))
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(from: &[u8]) {
+        prefetch(from);
+    }
+}
+
+impl Rows for Avx512 {
+    type Bytes = __m512i;
+    type Ints = __m512i;
+
+    #[inline(always)]
+    fn bytes(from: &[u8; 64]) -> __m512i {
+        // SAFETY: called only under AVX-512; the array is one register long, and unaligned loads are allowed.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn low(bytes: __m512i) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { _mm512_and_si512(bytes, _mm512_set1_epi8(15)) }
+    }
+
+    #[inline(always)]
+    fn high(bytes: __m512i) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { Self::low(_mm512_srli_epi16::<4>(bytes)) }
+    }
+
+    #[inline(always)]
+    fn plane(base: __m512i, plane: __m512i, right: u32, mask: u8, left: u32) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched. One shift brings the bits to their place, and the
+        // mask takes away what it carried over; (plane & mask) | base is one ternary operation, 0xEA.
+        unsafe {
+            let moved = if left >= right {
+                _mm512_sll_epi16(plane, _mm_cvtsi32_si128((left - right) as i32))
+            } else {
+                _mm512_srl_epi16(plane, _mm_cvtsi32_si128((right - left) as i32))
+            };
+            _mm512_ternarylogic_epi32::<0xEA>(moved, _mm512_set1_epi8((mask << left) as i8), base)
+        }
+    }
+
+    #[inline(always)]
+    fn lookup(bytes: __m512i, table: &[u8; 16]) -> __m512i {
+        // SAFETY: called only under AVX-512; the table is sixteen bytes long.
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, bytes)
+        }
+    }
+
+    #[inline(always)]
+    fn taken_from(bytes: __m512i, mask: u64, from: u8) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { _mm512_mask_sub_epi8(bytes, mask, _mm512_set1_epi8(from as i8), bytes) }
+    }
+
+    #[inline(always)]
+    fn no_ints() -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn dot<const WIDE: bool>(sum: __m512i, bytes: __m512i, activations: i32) -> __m512i {
+        // SAFETY: called only under AVX-512 VNNI; no memory is touched.
+        unsafe { _mm512_dpbusd_epi32(sum, bytes, _mm512_set1_epi32(activations)) }
+    }
+
+    #[inline(always)]
+    fn floats(ints: __m512i) -> Self {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { Self(_mm512_cvtepi32_ps(ints)) }
+    }
+
+    #[inline(always)]
+    fn from_f16(from: &[u8; 32]) -> Self {
+        // SAFETY: called only under AVX-512; the array is as long as the load.
+        unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn from_u8(from: &[u8; 16], right: u32, mask: u8) -> Self {
+        // SAFETY: called only under AVX-512; the array is sixteen bytes long. Bits carried over are masked away.
+        unsafe {
+            let bytes = _mm_srl_epi16(_mm_loadu_si128(from.as_ptr().cast()), _mm_cvtsi32_si128(right as i32));
+            Self::floats(_mm512_cvtepu8_epi32(_mm_and_si128(bytes, _mm_set1_epi8(mask as i8))))
+        }
+    }
+
+    #[inline(always)]
+    fn from_i8(from: &[u8; 16]) -> Self {
+        // SAFETY: called only under AVX-512; the array is sixteen bytes long.
+        unsafe { Self::floats(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn prefetch(from: &[u8]) {
+        prefetch(from);
+    }
+}
+
+/// How far ahead of the multiplication weights are asked for: beyond what the processor's own prefetching covers.
+const PREFETCH_BYTES: usize = 6 * 1024;
+
+#[inline(always)]
+fn prefetch(from: &[u8]) {
+    let mut line = 0;
+    while line < from.len() {
+        // SAFETY: a prefetch of any address is allowed: it never faults. SSE is part of x86-64.
+        unsafe {
+            _mm_prefetch::<{ _MM_HINT_NTA }>(from.as_ptr().wrapping_add(line + PREFETCH_BYTES).cast());
+        }
+        line += 64;
+    }
+}
+
 /// One function with the features of an instruction set for each loop.
 macro_rules! entries {
-    ([$features:literal, $lanes:ty] $(fn $name:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
+    ([$features:literal, $lanes:ty] $(fn $home:ident::$name:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
         $(
             #[target_feature(enable = $features)]
             pub(in crate::arch) fn $name($($argument: $kind),*) {
-                loops::$name::<$lanes>($($argument),*);
+                $home::$name::<$lanes>($($argument),*);
             }
         )*
     };
 }
 
 pub(super) mod avx2 {
-    use super::{AttentionTask, Avx2, BlockType, Gate, MatmulTask, Tile, loops, with_loops};
+    use super::{
+        AttentionTask, Avx2, Block, BlockType, Gate, MatmulTask, PackedTask, Tile, loops, packed, with_loops,
+    };
     with_loops!(entries "avx2,fma,f16c,bmi2", Avx2);
 }
 
 pub(super) mod avx512 {
-    use super::{AttentionTask, Avx512, BlockType, Gate, MatmulTask, Tile, loops, with_loops};
-    with_loops!(entries "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2", Avx512);
+    use super::{
+        AttentionTask, Avx512, Block, BlockType, Gate, MatmulTask, PackedTask, Tile, loops, packed,
+        with_loops,
+    };
+    with_loops!(entries "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2", Avx512);
 }

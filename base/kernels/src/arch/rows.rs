@@ -1,0 +1,128 @@
+//! Integer dot products of sixteen weight rows at once: lane `r` of every register belongs to row `r`, so a product
+//! never has to be summed across lanes.
+//!
+//! `dot` takes 64 bytes, four unsigned weights of each row, and four signed activations that all rows share. Integer
+//! sums are exact, so their order does not matter; what follows them in f32 has one order (see `packed`).
+
+use super::lanes::{Lanes, Portable};
+
+/// Sixteen rows in one instruction set.
+///
+/// Methods of a vector implementation may only be called in functions with that instruction set's features, after
+/// they were detected: `arch` sees to both.
+pub(crate) trait Rows: Lanes {
+    /// 64 bytes: four of each row.
+    type Bytes: Copy;
+    /// Sixteen i32.
+    type Ints: Copy;
+
+    fn bytes(from: &[u8; 64]) -> Self::Bytes;
+    /// The low nibble of each byte.
+    fn low(bytes: Self::Bytes) -> Self::Bytes;
+    /// The high nibble of each byte.
+    fn high(bytes: Self::Bytes) -> Self::Bytes;
+    /// `base | (((plane >> right) & mask) << left)`, byte by byte; `mask << right` lies within a byte.
+    fn plane(base: Self::Bytes, plane: Self::Bytes, right: u32, mask: u8, left: u32) -> Self::Bytes;
+    /// `table[byte]` for bytes below 16.
+    fn lookup(bytes: Self::Bytes, table: &[u8; 16]) -> Self::Bytes;
+    /// `from - byte` where the mask's bit of that byte is set, the byte itself elsewhere.
+    fn taken_from(bytes: Self::Bytes, mask: u64, from: u8) -> Self::Bytes;
+    fn no_ints() -> Self::Ints;
+    /// `sum[r] + Σ bytes[4r + i] · activations[i]`; bytes above 127 only if `WIDE`.
+    fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints;
+    fn floats(ints: Self::Ints) -> Self;
+    /// Sixteen binary16.
+    fn from_f16(from: &[u8; 32]) -> Self;
+    /// Sixteen unsigned bytes, after shifting right and masking.
+    fn from_u8(from: &[u8; 16], right: u32, mask: u8) -> Self;
+    /// Sixteen signed bytes.
+    fn from_i8(from: &[u8; 16]) -> Self;
+    /// Asks for the cache line some way behind this place, which need not exist.
+    fn prefetch(from: &[u8]);
+}
+
+impl Rows for Portable {
+    type Bytes = [u8; 64];
+    type Ints = [i32; 16];
+
+    #[inline(always)]
+    fn bytes(from: &[u8; 64]) -> [u8; 64] {
+        *from
+    }
+
+    #[inline(always)]
+    fn low(bytes: [u8; 64]) -> [u8; 64] {
+        bytes.map(|byte| byte & 15)
+    }
+
+    #[inline(always)]
+    fn high(bytes: [u8; 64]) -> [u8; 64] {
+        bytes.map(|byte| byte >> 4)
+    }
+
+    #[inline(always)]
+    fn plane(mut base: [u8; 64], plane: [u8; 64], right: u32, mask: u8, left: u32) -> [u8; 64] {
+        for (to, from) in base.iter_mut().zip(plane) {
+            *to |= ((from >> right) & mask) << left;
+        }
+        base
+    }
+
+    #[inline(always)]
+    fn lookup(bytes: [u8; 64], table: &[u8; 16]) -> [u8; 64] {
+        bytes.map(|byte| table[usize::from(byte & 15)])
+    }
+
+    #[inline(always)]
+    fn taken_from(mut bytes: [u8; 64], mask: u64, from: u8) -> [u8; 64] {
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            if (mask >> i) & 1 == 1 {
+                *byte = from.wrapping_sub(*byte);
+            }
+        }
+        bytes
+    }
+
+    #[inline(always)]
+    fn no_ints() -> [i32; 16] {
+        [0; 16]
+    }
+
+    #[inline(always)]
+    fn dot<const WIDE: bool>(mut sum: [i32; 16], bytes: [u8; 64], activations: i32) -> [i32; 16] {
+        let activations = activations.to_le_bytes();
+        for (lane, sum) in sum.iter_mut().enumerate() {
+            for (i, activation) in activations.into_iter().enumerate() {
+                *sum += i32::from(bytes[4 * lane + i]) * i32::from(activation as i8);
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn floats(ints: [i32; 16]) -> Self {
+        Self::load(&ints.map(|int| int as f32))
+    }
+
+    #[inline(always)]
+    fn from_f16(from: &[u8; 32]) -> Self {
+        let mut out = [0.0; 16];
+        for (to, bits) in out.iter_mut().zip(from.as_chunks::<2>().0) {
+            *to = crate::half::f16_to_f32(u16::from_le_bytes(*bits));
+        }
+        Self::load(&out)
+    }
+
+    #[inline(always)]
+    fn from_u8(from: &[u8; 16], right: u32, mask: u8) -> Self {
+        Self::load(&from.map(|byte| f32::from((byte >> right) & mask)))
+    }
+
+    #[inline(always)]
+    fn from_i8(from: &[u8; 16]) -> Self {
+        Self::load(&from.map(|byte| f32::from(byte as i8)))
+    }
+
+    #[inline(always)]
+    fn prefetch(_from: &[u8]) {}
+}
