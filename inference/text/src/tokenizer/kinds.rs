@@ -141,10 +141,21 @@ fn deepseek_llm() -> Vec<Vec<Alternative>> {
 
 /// The stages of a pre-tokenizer, `None` for a name that is not known.
 pub(crate) fn kind(pre: &str) -> Option<Kind> {
-    let plain =
-        |stages| Kind { stages, ignore_merges: false, add_bos: false, compose: false, spm_style: false };
+    like_gpt2(pre)
+        .or_else(|| like_llama3(pre))
+        .or_else(|| like_llama3_with_changes(pre))
+        .or_else(|| like_deepseek(pre))
+        .or_else(|| like_gpt4o(pre))
+}
+
+/// A kind with no settings of its own.
+const fn plain(stages: Vec<Vec<Alternative>>) -> Kind {
+    Kind { stages, ignore_merges: false, add_bos: false, compose: false, spm_style: false }
+}
+
+/// GPT-2's expression, alone or after stages that cut numbers or marks apart; and those with no words at all.
+fn like_gpt2(pre: &str) -> Option<Kind> {
     let digit_then_gpt2 = || vec![vec![whole(r"\p{N}")], gpt2()];
-    let newline_runs = || vec![vec![whole(r"[^\n]+|\n+")]];
     Some(match pre {
         "" | "default" => plain(vec![
             vec![whole(r"[\p{P}\$\+<=>\^~\|]+")],
@@ -152,6 +163,25 @@ pub(crate) fn kind(pre: &str) -> Option<Kind> {
             vec![whole(r"\p{N}+")],
             vec![whole("[0-9][0-9][0-9]")],
         ]),
+        "falcon" => {
+            plain(vec![vec![whole(r"[\p{P}\$\+<=>\^~\|`]+")], gpt2(), vec![whole("[0-9][0-9][0-9]")]])
+        }
+        "command-r" => Kind { compose: true, ..plain(digit_then_gpt2()) },
+        "starcoder" | "refact" | "smollm" | "codeshell" | "exaone" | "minerva-7b" | "mellum2" => {
+            plain(digit_then_gpt2())
+        }
+        "gpt-2" | "phi-2" | "jina-es" | "jina-de" | "gigachat" | "jina-v2-es" | "jina-v2-de" | "a.x-4.0"
+        | "mellum" | "modern-bert" | "jina-v1-en" | "jina-v2-code" | "roberta-bpe" | "mpt" | "olmo"
+        | "jais" | "trillion" | "granite-docling" | "exaone4" => plain(vec![gpt2()]),
+        "poro-chat" | "bloom" | "gpt3-finnish" => plain(vec![vec![whole(WORDS_AND_SPACE)]]),
+        "viking" => plain(vec![vec![whole(WORDS_AND_SPACE)], vec![whole(r"\p{N}")]]),
+        _ => return None,
+    })
+}
+
+/// Llama 3's expression.
+fn like_llama3(pre: &str) -> Option<Kind> {
+    Some(match pre {
         "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2"
         | "jina-v5-nano" => Kind { ignore_merges: true, add_bos: true, ..plain(vec![llama3(r"\p{N}{1,3}")]) },
         "dbrx" | "smaug-bpe" | "chatglm-bpe" => plain(vec![llama3(r"\p{N}{1,3}")]),
@@ -173,6 +203,13 @@ pub(crate) fn kind(pre: &str) -> Option<Kind> {
             LINES,
             SPACES,
         ]]),
+        _ => return None,
+    })
+}
+
+/// Llama 3's expression with a line or two of the family's own.
+fn like_llama3_with_changes(pre: &str) -> Option<Kind> {
+    Some(match pre {
         "jais-2" => {
             let spaces = Alternative { pattern: r"\s+", rule: Rule::SpacesByPowers };
             plain(vec![vec![CONTRACTIONS, LETTERS, whole(r"\p{N}{1,3}"), MARKS, LINES, spaces]])
@@ -201,6 +238,13 @@ pub(crate) fn kind(pre: &str) -> Option<Kind> {
             whole(r"\s*[\r\n]"),
             SPACES,
         ]]),
+        _ => return None,
+    })
+}
+
+/// DeepSeek's, and others that take East Asian scripts apart first.
+fn like_deepseek(pre: &str) -> Option<Kind> {
+    Some(match pre {
         "deepseek-llm" => plain(deepseek_llm()),
         "deepseek-coder" => plain(vec![
             vec![whole(r"[\r\n]")],
@@ -241,18 +285,14 @@ pub(crate) fn kind(pre: &str) -> Option<Kind> {
                 gpt4o(r"\p{N}"),
             ])
         },
-        "falcon" => {
-            plain(vec![vec![whole(r"[\p{P}\$\+<=>\^~\|`]+")], gpt2(), vec![whole("[0-9][0-9][0-9]")]])
-        }
-        "command-r" => Kind { compose: true, ..plain(digit_then_gpt2()) },
-        "starcoder" | "refact" | "smollm" | "codeshell" | "exaone" | "minerva-7b" | "mellum2" => {
-            plain(digit_then_gpt2())
-        }
-        "gpt-2" | "phi-2" | "jina-es" | "jina-de" | "gigachat" | "jina-v2-es" | "jina-v2-de" | "a.x-4.0"
-        | "mellum" | "modern-bert" | "jina-v1-en" | "jina-v2-code" | "roberta-bpe" | "mpt" | "olmo"
-        | "jais" | "trillion" | "granite-docling" | "exaone4" => plain(vec![gpt2()]),
-        "poro-chat" | "bloom" | "gpt3-finnish" => plain(vec![vec![whole(WORDS_AND_SPACE)]]),
-        "viking" => plain(vec![vec![whole(WORDS_AND_SPACE)], vec![whole(r"\p{N}")]]),
+        _ => return None,
+    })
+}
+
+/// GPT-4o's expression and its kin, and the kinds that merge over whole lines.
+fn like_gpt4o(pre: &str) -> Option<Kind> {
+    let newline_runs = || vec![vec![whole(r"[^\n]+|\n+")]];
+    Some(match pre {
         "tekken" => Kind { ignore_merges: true, add_bos: true, ..plain(vec![tekken()]) },
         "chameleon" => Kind {
             add_bos: true,

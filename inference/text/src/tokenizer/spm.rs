@@ -20,7 +20,7 @@ pub(crate) const SPACE: &str = "\u{2581}";
 
 /// Longest token that text is joined to. Real ones have some 100 bytes; the limit keeps a hostile vocabulary from
 /// making every merge look at the whole text.
-const PIECE_BYTES_MAX: usize = 1024;
+const PIECE_BYTES_MAX: usize = 512;
 
 /// A score-driven BPE encoder.
 #[derive(Debug)]

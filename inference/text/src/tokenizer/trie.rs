@@ -5,7 +5,7 @@ use super::vocab::Vocab;
 
 /// Longest text taken in. SentencePiece makes none of over 512 bytes; the limit keeps the search at every place of a
 /// text from running to its end.
-const TEXT_BYTES_MAX: usize = 1024;
+const TEXT_BYTES_MAX: usize = 512;
 
 /// Texts and their ids, in byte order.
 #[derive(Debug)]
@@ -56,6 +56,10 @@ impl Trie {
                 start += 1;
             }
             let Some(&next) = text.get(depth) else { return };
+            // Where all go on alike, as they do deep down, there is nothing to search.
+            if start < end && self.entry(start)[depth] == next && self.entry(end - 1)[depth] == next {
+                continue;
+            }
             let range = start..end;
             start = range.start + partition(range.len(), |i| self.entry(range.start + i)[depth] < next);
             end = start + partition(range.end - start, |i| self.entry(start + i)[depth] <= next);
