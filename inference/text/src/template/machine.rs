@@ -25,6 +25,8 @@ const BUDGET_BYTES: u64 = 64 << 20;
 const FUEL: u64 = 300_000;
 const FUEL_PER_ITEM: u64 = 10_000;
 const STACK_BYTES: usize = 128 << 20;
+/// Longest message of an error.
+const MESSAGE_BYTES_MAX: usize = 1000;
 /// Nested macro calls, loops and the like.
 const RECURSION_MAX: usize = 300;
 const NAME: &str = "chat_template";
@@ -246,7 +248,7 @@ fn guarded<'s>(instructions: &Instructions<'s>, source: &'s str) -> Instructions
 /// The cause that tells most, as our error.
 fn explain(error: &Error) -> TemplateError {
     if let Some(message) = functions::refusal(error) {
-        return TemplateError::Refused { message };
+        return TemplateError::Refused { message: shortened(message) };
     }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = cause {
@@ -263,7 +265,7 @@ fn explain(error: &Error) -> TemplateError {
     TemplateError::Render { message: text_of(error) }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line. Names and messages in it are the template's, and may be of any length.
 fn text_of(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -271,6 +273,14 @@ fn text_of(error: &Error) -> String {
         text.push_str(": ");
         text.push_str(&inner.to_string());
         cause = inner.source();
+    }
+    shortened(text)
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MESSAGE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+        text.push('…');
     }
     text
 }

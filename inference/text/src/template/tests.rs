@@ -80,6 +80,9 @@ fn refusals_say_what_the_template_said() {
     assert_eq!(refused, TemplateError::Refused { message: "roles must alternate".to_owned() });
     let nested = render("{% macro f() %}{{ raise_exception('no') }}{% endmacro %}{{ f() }}").unwrap_err();
     assert_eq!(nested, TemplateError::Refused { message: "no".to_owned() });
+    let long = render("{{ raise_exception('가' * 100000) }}").unwrap_err();
+    assert!(matches!(long, TemplateError::Refused { message } if message.len() < 2000));
+    assert!(render(&format!("{{{{ 1 | {} }}}}", "f".repeat(100_000))).unwrap_err().to_string().len() < 2000);
     assert!(matches!(render("{{ messages.append(1) }}"), Err(TemplateError::Render { .. })));
     assert!(matches!(render("{{ missing.attribute }}"), Err(TemplateError::Render { .. })));
     assert!(matches!(render("{% if %}"), Err(TemplateError::Compile { .. })));
