@@ -71,8 +71,15 @@ impl BlockType {
 
     /// The type of a GGUF type number; `None` for one that is unknown or not supported.
     #[must_use]
-    pub fn from_gguf_id(id: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.gguf_id() == id)
+    pub const fn from_gguf_id(id: u32) -> Option<Self> {
+        let mut index = 0;
+        while index < Self::ALL.len() {
+            if Self::ALL[index].gguf_id() == id {
+                return Some(Self::ALL[index]);
+            }
+            index += 1;
+        }
+        None
     }
 
     /// Weights in one block.

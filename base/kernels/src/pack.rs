@@ -146,17 +146,31 @@ impl Packed {
     }
 }
 
-/// Packs up to sixteen rows into `out`, which is zero.
+/// Packs up to sixteen rows into `out`, which is zero. One copy of the loop for each type, with the type known in it.
 fn pack_group(format: Format, bytes: &[u8], columns: usize, out: &mut [u8]) {
-    let kind = format.kind;
+    macro_rules! each {
+        ($($kind:ident),*) => {
+            match format.kind {
+                $(BlockType::$kind => pack_rows::<{ BlockType::$kind.gguf_id() }>(bytes, columns, out),)*
+                other => unreachable!("{} has no packed form", other.name()),
+            }
+        };
+    }
+    each!(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, IQ4_NL, IQ4_XS);
+}
+
+#[inline(never)]
+fn pack_rows<const ID: u32>(bytes: &[u8], columns: usize, out: &mut [u8]) {
+    let kind = const { BlockType::from_gguf_id(ID).expect("the number of a type") };
+    let format = const { Format::of(BlockType::from_gguf_id(ID).expect("as above")).expect("a packed type") };
     let row_bytes = kind.row_bytes(columns).expect("checked by the caller");
     let (quants, scales) = out.split_at_mut(format.quants_plane(columns).next_multiple_of(LINE));
     for (row, bytes) in bytes.chunks_exact(row_bytes).enumerate() {
-        for (index, block) in bytes.chunks_exact(kind.block_bytes()).enumerate() {
-            let first = index * kind.block_len() / STEP;
-            for step in 0..kind.block_len() / STEP {
-                let at = (first + step) * format.quants_bytes;
-                pack_step(kind, block, step, row, &mut quants[at..][..format.quants_bytes]);
+        let blocks = bytes.chunks_exact(kind.block_bytes());
+        let quants = quants.chunks_exact_mut(format.quants_bytes * (kind.block_len() / STEP));
+        for (index, (block, quants)) in blocks.zip(quants).enumerate() {
+            for (step, quants) in quants.chunks_exact_mut(format.quants_bytes).enumerate() {
+                pack_step(kind, block, step, row, quants);
             }
             let record = index * kind.block_len() / format.record_columns * format.record_bytes;
             pack_scales(kind, block, row, &mut scales[record..][..format.record_bytes]);
@@ -165,18 +179,20 @@ fn pack_group(format: Format, bytes: &[u8], columns: usize, out: &mut [u8]) {
 }
 
 /// The quants of one row and 32 columns: one word of four columns for each line of the step.
-#[inline]
+#[inline(always)]
 fn pack_step(kind: BlockType, block: &[u8], step: usize, row: usize, out: &mut [u8]) {
     let (words, count) = step_words(kind, block, step);
-    for (line, word) in words.iter().take(count).enumerate() {
-        out[line * LINE + row * 4..][..4].copy_from_slice(&word.to_le_bytes());
+    let (lines, _) = out.as_chunks_mut::<LINE>();
+    for (line, word) in lines.iter_mut().zip(words).take(count) {
+        let (cells, _) = line.as_chunks_mut::<4>();
+        cells[row % GROUP] = word.to_le_bytes();
     }
     if kind == BlockType::IQ2_XXS {
         // The third line is eight masks of 64 signs, one a quad: four bits a row.
         let signs = iq2_step(block, step).1;
         for quad in 0..8 {
             let four = ((signs >> (4 * quad)) & 15) as u8;
-            out[2 * LINE + quad * 8 + row / 2] |= four << (row % 2 * 4);
+            lines[2][quad * 8 + row / 2] |= four << (row % 2 * 4);
         }
     }
 }
@@ -295,7 +311,7 @@ fn step_words(kind: BlockType, block: &[u8], step: usize) -> ([u32; 8], usize) {
 }
 
 /// 32 columns of IQ2_XXS: their levels, a byte each, and their signs, a bit each.
-#[inline]
+#[inline(always)]
 fn iq2_step(block: &[u8], step: usize) -> ([u128; 2], u32) {
     let indices = &block[2 + step * 8..][..4];
     let packed = u32::from_le_bytes(*block[6 + step * 8..].first_chunk().expect("a word of signs"));
@@ -310,6 +326,7 @@ fn iq2_step(block: &[u8], step: usize) -> ([u128; 2], u32) {
 }
 
 /// The scales of one row: halves first (`[row]` two bytes each), then bytes (`[part][row]`).
+#[inline(always)]
 fn pack_scales(kind: BlockType, block: &[u8], row: usize, out: &mut [u8]) {
     let mut half = |plane: usize, from: usize| {
         out[plane * 32 + row * 2..][..2].copy_from_slice(&block[from..from + 2]);
