@@ -19,8 +19,10 @@ use super::python;
 
 /// Longest prompt that a template may write.
 pub(super) const OUTPUT_BYTES_MAX: usize = 8 << 20;
-/// Bytes that one rendering may make in all.
-const BUDGET_BYTES: u64 = 64 << 20;
+/// Bytes that one rendering may make in all: so many, and so many for each byte of the conversation, since templates
+/// pass a text through several variables before they write it.
+const BUDGET_BYTES: u64 = 12 << 20;
+const BUDGET_PER_BYTE: u64 = 32;
 /// Instructions that one rendering may run, and how many more for each message or tool.
 const FUEL: u64 = 300_000;
 const FUEL_PER_ITEM: u64 = 10_000;
@@ -46,7 +48,7 @@ pub(super) fn render(
     globals: &functions::Globals,
 ) -> Result<String, TemplateError> {
     on_large_stack(|| {
-        let budget = Budget::new(BUDGET_BYTES);
+        let budget = Budget::new(BUDGET_BYTES + BUDGET_PER_BYTE * text_bytes(context));
         let environment = environment(&budget, items, globals);
         let mut template =
             compile(source).map_err(|error| TemplateError::Compile { message: text_of(&error) })?;
@@ -69,6 +71,18 @@ pub(super) fn render(
             Err(error) => Err(explain(&error)),
         }
     })
+}
+
+/// Bytes of all text in a value.
+fn text_bytes(value: &serde_json::Value) -> u64 {
+    match value {
+        serde_json::Value::String(text) => text.len() as u64,
+        serde_json::Value::Array(items) => items.iter().map(text_bytes).sum(),
+        serde_json::Value::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() as u64 + text_bytes(value)).sum()
+        }
+        _ => 8,
+    }
 }
 
 fn on_large_stack<T: Send>(

@@ -196,14 +196,7 @@ impl Vocab {
     /// Reads the scores, which score-driven tokenizers cannot do without.
     pub(crate) fn load_scores(&mut self, metadata: &Metadata, model: &str) -> Result<(), TokenizerError> {
         let missing = || TokenizerError::Missing { key: KEY_SCORES, model: model.to_owned() };
-        let scores = match metadata.f32s(KEY_SCORES) {
-            Ok(scores) => scores.ok_or_else(missing)?,
-            // Some converters write whole numbers.
-            Err(wrong) => match metadata.i32s(KEY_SCORES) {
-                Ok(Some(whole)) => whole.into_iter().map(|score| score as f32).collect(),
-                _ => return Err(wrong.into()),
-            },
-        };
+        let scores = metadata.f32s(KEY_SCORES)?.ok_or_else(missing)?;
         if scores.len() != self.len() {
             let (found, tokens) = (scores.len(), self.len());
             return Err(TokenizerError::WrongLength { key: KEY_SCORES, found, tokens });
