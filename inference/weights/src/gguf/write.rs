@@ -1,7 +1,10 @@
-//! A GGUF version 3 file built in memory: for tests, and for writing quantised models later.
+//! A GGUF version 3 file built in memory, or streamed tensor by tensor: for tests, and for writing quantised models
+//! later.
 //!
 //! The writer trusts its caller, who is us: a tensor whose bytes do not match its shape is a bug and panics. Files
 //! that are wrong on purpose are made elsewhere (`seeded::bad`).
+
+use std::io;
 
 use kernels::BlockType;
 
@@ -24,7 +27,16 @@ struct Description {
     name: String,
     shape: Vec<usize>,
     block_type: BlockType,
-    bytes: Vec<u8>,
+    /// `None`: they come when the file is written.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Description {
+    fn size_bytes(&self) -> usize {
+        let rows: usize = self.shape[1..].iter().product();
+        let row = self.block_type.row_bytes(self.shape[0]);
+        row.and_then(|row| row.checked_mul(rows)).expect("rows are whole blocks")
+    }
 }
 
 impl Default for Writer {
@@ -153,41 +165,80 @@ impl Writer {
         block_type: BlockType,
         bytes: Vec<u8>,
     ) -> &mut Self {
-        let rows: usize = shape[1..].iter().product();
-        assert_eq!(
-            block_type.row_bytes(shape[0]).map(|row| row * rows),
-            Some(bytes.len()),
-            "{name} {shape:?}"
-        );
-        self.tensors.push(Description { name: name.to_owned(), shape: shape.to_owned(), block_type, bytes });
+        let tensor = Description { name: name.to_owned(), shape: shape.to_owned(), block_type, bytes: None };
+        assert_eq!(tensor.size_bytes(), bytes.len(), "{name} {shape:?}");
+        self.tensors.push(Description { bytes: Some(bytes), ..tensor });
+        self
+    }
+
+    /// A tensor whose bytes come when the file is written, see [`Writer::stream`].
+    ///
+    /// # Panics
+    /// When a row is not whole blocks: our own mistake.
+    pub fn declare(&mut self, name: &str, shape: &[usize], block_type: BlockType) -> &mut Self {
+        let tensor = Description { name: name.to_owned(), shape: shape.to_owned(), block_type, bytes: None };
+        let _ = tensor.size_bytes();
+        self.tensors.push(tensor);
         self
     }
 
     /// The file.
+    ///
+    /// # Panics
+    /// When a tensor was only declared: our own mistake.
     #[must_use]
     pub fn finish(&self) -> Vec<u8> {
-        let alignment = self.alignment as usize;
         let mut file = Vec::new();
-        file.extend(b"GGUF");
-        file.extend(3u32.to_le_bytes());
-        file.extend((self.tensors.len() as u64).to_le_bytes());
-        file.extend(self.pairs_count.to_le_bytes());
-        file.extend(&self.pairs);
+        let written = self.stream(&mut file, &mut |name, _, _| unreachable!("{name} was declared only"));
+        written.expect("memory takes what is written to it");
+        file
+    }
+
+    /// Writes the file; `fill` writes the bytes of each tensor that was declared, given its name and their number.
+    ///
+    /// # Errors
+    /// When writing fails, or `fill` writes another number of bytes than it was told.
+    pub fn stream(
+        &self,
+        out: &mut dyn io::Write,
+        fill: &mut dyn FnMut(&str, usize, &mut dyn io::Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let alignment = self.alignment as usize;
+        let mut out = Counted { out, bytes: 0 };
+        io::Write::write_all(&mut out, &self.header())?;
+        for tensor in &self.tensors {
+            out.pad(alignment)?;
+            let end = out.bytes + tensor.size_bytes();
+            match &tensor.bytes {
+                Some(bytes) => io::Write::write_all(&mut out, bytes)?,
+                None => fill(&tensor.name, tensor.size_bytes(), &mut out)?,
+            }
+            if out.bytes != end {
+                let message = format!("{} ends at {}, should at {end}", tensor.name, out.bytes);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+        out.pad(alignment)
+    }
+
+    /// Everything before the tensors' bytes.
+    fn header(&self) -> Vec<u8> {
+        let mut header = Vec::new();
+        header.extend(b"GGUF");
+        header.extend(3u32.to_le_bytes());
+        header.extend((self.tensors.len() as u64).to_le_bytes());
+        header.extend(self.pairs_count.to_le_bytes());
+        header.extend(&self.pairs);
         let mut offset = 0;
         for tensor in &self.tensors {
-            put_string(&mut file, tensor.name.as_bytes());
-            file.extend((tensor.shape.len() as u32).to_le_bytes());
-            tensor.shape.iter().for_each(|extent| file.extend((*extent as u64).to_le_bytes()));
-            file.extend(tensor.block_type.gguf_id().to_le_bytes());
-            file.extend((offset as u64).to_le_bytes());
-            offset = (offset + tensor.bytes.len()).next_multiple_of(alignment);
+            put_string(&mut header, tensor.name.as_bytes());
+            header.extend((tensor.shape.len() as u32).to_le_bytes());
+            tensor.shape.iter().for_each(|extent| header.extend((*extent as u64).to_le_bytes()));
+            header.extend(tensor.block_type.gguf_id().to_le_bytes());
+            header.extend((offset as u64).to_le_bytes());
+            offset = (offset + tensor.size_bytes()).next_multiple_of(self.alignment as usize);
         }
-        for tensor in &self.tensors {
-            file.resize(file.len().next_multiple_of(alignment), 0);
-            file.extend(&tensor.bytes);
-        }
-        file.resize(file.len().next_multiple_of(alignment), 0);
-        file
+        header
     }
 
     fn pair(&mut self, key: &str, kind: ValueType) -> &mut Vec<u8> {
@@ -208,4 +259,29 @@ impl Writer {
 fn put_string(out: &mut Vec<u8>, text: &[u8]) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text);
+}
+
+/// Knows how much was written, for the padding.
+struct Counted<'a> {
+    out: &'a mut dyn io::Write,
+    bytes: usize,
+}
+
+impl Counted<'_> {
+    fn pad(&mut self, alignment: usize) -> io::Result<()> {
+        let missing = self.bytes.next_multiple_of(alignment) - self.bytes;
+        io::Write::write_all(self, &vec![0; missing])
+    }
+}
+
+impl io::Write for Counted<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(buffer)?;
+        self.bytes += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
