@@ -14,6 +14,7 @@ pub mod half;
 pub mod pack;
 pub mod pages;
 pub mod pool;
+pub mod probe;
 pub mod reference;
 pub mod unpack;
 
