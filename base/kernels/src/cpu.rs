@@ -6,17 +6,17 @@
 use std::cell::RefCell;
 
 use crate::arch::loops::{AttentionTask, MatmulTask};
-use crate::arch::packed::{Block, PackedTask, tile_len};
+use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
 use crate::arch::{self, Level};
 use crate::compute::{AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, Rope, RopePairing};
 use crate::pack::{Format, GROUP, Packed, STEP};
-use crate::pages::{PageShape, Pages};
+use crate::pages::{PAGE_TOKENS, PageShape, Pages, Slot};
 use crate::pool::{Pool, TileShape};
 
 /// Weight rows that one task takes: small enough to share out, large enough to be worth a counter.
 const ROWS_A_TASK: usize = 64;
 /// Rows of a batch that one attention task takes.
-const ATTENTION_ROWS: usize = 8;
+const ATTENTION_ROWS: usize = 16;
 /// Elements below which an operation is not worth waking other threads for.
 const SERIAL: usize = 16 * 1024;
 
@@ -30,6 +30,8 @@ thread_local! {
 pub struct Cpu {
     pool: Pool,
     level: Level,
+    /// Scratch of `store_kv`.
+    halves: Vec<u16>,
 }
 
 impl Cpu {
@@ -42,7 +44,7 @@ impl Cpu {
     /// With a chosen instruction set of those the machine has.
     #[must_use]
     pub fn with_level(threads: usize, level: Level) -> Self {
-        Self { pool: Pool::new(threads), level }
+        Self { pool: Pool::new(threads), level, halves: Vec::new() }
     }
 
     /// Threads that take part.
@@ -69,14 +71,32 @@ impl Cpu {
         }
         let steps = x.width / STEP;
         x.blocks.resize(x.rows * steps, Block::default());
-        let mut token = 0;
+        let (data, stride, width, level) = (&x.data, x.stride, x.width, self.level);
+        let quantise = |token: usize, len: usize, blocks: &mut [Block]| {
+            for t in 0..len {
+                arch::quantise(level, &data[(token + t) * stride..][..width], len, &mut blocks[t..]);
+            }
+        };
+        // Whole tiles are shared out, the rest is little.
+        let (whole, rest) = x.blocks.split_at_mut(x.rows / TILE * TILE * steps);
+        let shape = TileShape {
+            stride: TILE * steps,
+            columns: TILE * steps,
+            rows_max: (SERIAL / (TILE * width)).max(1),
+            columns_max: TILE * steps,
+        };
+        self.pool.for_tiles(whole, shape, |mut tile| {
+            for row in tile.rows() {
+                quantise(row * TILE, TILE, tile.row(row));
+            }
+        });
+        let mut token = x.rows / TILE * TILE;
+        let mut rest = rest;
         while token < x.rows {
             let len = tile_len(token, x.rows);
-            let (rows, blocks) = (&x.data, &mut x.blocks[token * steps..][..len * steps]);
-            for t in 0..len {
-                arch::quantise(self.level, &rows[(token + t) * x.stride..][..x.width], len, &mut blocks[t..]);
-            }
-            token += len;
+            let (blocks, after) = rest.split_at_mut(len * steps);
+            quantise(token, len, blocks);
+            (token, rest) = (token + len, after);
         }
         x.blocks_valid = true;
     }
@@ -165,6 +185,25 @@ impl Rows {
     }
 }
 
+/// Turns each pair of a head by its angle.
+fn turn(head: &mut [f32], pairing: RopePairing, cosines: &[f32], sines: &[f32]) {
+    match pairing {
+        RopePairing::Adjacent => {
+            let (pairs, _) = head.as_chunks_mut::<2>();
+            for ((pair, c), s) in pairs.iter_mut().zip(cosines).zip(sines) {
+                let [a, b] = *pair;
+                *pair = [a * c - b * s, a * s + b * c];
+            }
+        }
+        RopePairing::Halves => {
+            let (low, high) = head.split_at_mut(cosines.len());
+            for (((a, b), c), s) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+                (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
+            }
+        }
+    }
+}
+
 impl Compute for Cpu {
     type Matrix = CpuMatrix;
     type Vector = Vec<f32>;
@@ -217,17 +256,20 @@ impl Compute for Cpu {
 
     fn embed(&mut self, table: &CpuMatrix, tokens: &[u32], scale: f32, out: &mut Rows) {
         out.resize(tokens.len());
-        let bytes = table.bytes();
-        for (row, token) in tokens.iter().enumerate() {
-            let from = &bytes[*token as usize * table.row_bytes..][..table.row_bytes];
-            let to = out.row_mut(row);
-            arch::unpack(self.level, table.source.kind, from, to);
-            if scale != 1.0 {
-                for value in to {
-                    *value *= scale;
+        let (bytes, level) = (table.bytes(), self.level);
+        let shape = out.tiles(out.rows_a_task(), out.width);
+        self.pool.for_tiles(out.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                let from = &bytes[tokens[row] as usize * table.row_bytes..][..table.row_bytes];
+                let to = tile.row(row);
+                arch::unpack(level, table.source.kind, from, to);
+                if scale != 1.0 {
+                    for value in to {
+                        *value *= scale;
+                    }
                 }
             }
-        }
+        });
     }
 
     fn rms_norm(&mut self, x: &Rows, gain: &Vec<f32>, epsilon: f32, out: &mut Rows) {
@@ -283,9 +325,14 @@ impl Compute for Cpu {
 
     fn add(&mut self, x: &mut Rows, y: &Rows) {
         assert!(x.rows == y.rows && x.width == y.width);
-        for (x, y) in x.used_mut().iter_mut().zip(y.used()) {
-            *x += y;
-        }
+        let shape = x.tiles(x.rows_a_task(), x.width);
+        self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                for (x, y) in tile.row(row).iter_mut().zip(y.row(row)) {
+                    *x += y;
+                }
+            }
+        });
     }
 
     fn add_bias(&mut self, x: &mut Rows, bias: &Vec<f32>) {
@@ -318,34 +365,24 @@ impl Compute for Cpu {
             "rope over {} of {head_width}",
             table.width
         );
-        for row in 0..x.rows {
-            let (cosines, sines) = table.row(row).split_at(half);
-            for head in x.row_mut(row).chunks_exact_mut(head_width) {
-                match pairing {
-                    RopePairing::Adjacent => {
-                        let (pairs, _) = head[..2 * half].as_chunks_mut::<2>();
-                        for ((pair, c), s) in pairs.iter_mut().zip(cosines).zip(sines) {
-                            let [a, b] = *pair;
-                            *pair = [a * c - b * s, a * s + b * c];
-                        }
-                    }
-                    RopePairing::Halves => {
-                        let (low, high) = head[..2 * half].split_at_mut(half);
-                        for (((a, b), c), s) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
-                            (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
-                        }
-                    }
+        let shape = x.tiles(x.rows_a_task(), x.width);
+        self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                let (cosines, sines) = table.row(row).split_at(half);
+                for head in tile.row(row).chunks_exact_mut(head_width) {
+                    turn(&mut head[..2 * half], pairing, cosines, sines);
                 }
             }
-        }
+        });
     }
 
     fn store_kv(&mut self, pages: &mut Pages, layer: usize, batch: &Batch, k: &Rows, v: &Rows) {
         for span in &batch.spans {
             for row in span.rows.clone() {
                 let position = batch.positions[row] as usize;
-                let page = span.pages[position / crate::pages::PAGE_TOKENS];
-                pages.store(page, position % crate::pages::PAGE_TOKENS, layer, k.row(row), v.row(row));
+                let at =
+                    Slot { page: span.pages[position / PAGE_TOKENS], token: position % PAGE_TOKENS, layer };
+                pages.store(self.level, at, k.row(row), v.row(row), &mut self.halves);
             }
         }
     }
@@ -355,21 +392,31 @@ impl Compute for Cpu {
         assert!(q.width == heads * head_width && out.width == q.width && heads.is_multiple_of(kv_heads));
         out.resize(q.rows);
         let group = heads / kv_heads;
-        let (level, tiles) = (self.level, out.tiles(ATTENTION_ROWS, group * head_width));
-        let stride = out.stride;
+        // Heads of one group share keys and values; they are parted only when there are too few groups to go round.
+        let mut together = group;
+        while kv_heads * (group / together) < self.pool.threads() && together.is_multiple_of(2) {
+            together /= 2;
+        }
+        let level = self.level;
+        let (stride, q_stride) = (out.stride, q.stride);
         for span in &batch.spans {
             let rows = span.rows.clone();
+            let tiles = TileShape {
+                stride,
+                columns: heads * head_width,
+                rows_max: ATTENTION_ROWS,
+                columns_max: together * head_width,
+            };
             let part = &mut out.used_mut()[rows.start * stride..rows.end * stride];
-            let q_part = &q.used()[rows.start * q.stride..];
+            let q = &q.used()[rows.start * q_stride..];
             let first_position = batch.positions[rows.start] as usize;
             self.pool.for_tiles(part, tiles, |mut tile| {
                 let kv_head = tile.columns().start / (group * head_width);
                 let task = AttentionTask {
-                    q: q_part,
-                    q_stride: q.stride,
+                    q,
+                    q_stride,
                     head_width,
-                    heads: group,
-                    first_row: 0,
+                    heads: together,
                     first_position,
                     pages: &|page| pages.view(span.pages[page], layer, kv_head),
                     scale,

@@ -1,10 +1,11 @@
 //! Keys and values of past tokens, in pages of [`PAGE_TOKENS`] tokens that any sequence may hold.
 //!
-//! A page carries all layers of its tokens: `[layer][key or value][kv head][token][element]`. Memory is taken when a
-//! page is first used, so a context costs what it holds and not what it might hold. Who owns which page is not known
+//! A page carries all layers of its tokens: for each layer and head the keys `[element][token]`, so that scores have one
+//! token a lane, and the values `[token][element]`. Memory is taken when a page is first used, so a context costs what it holds and not what it might hold. Who owns which page is not known
 //! here: `engine::pages` counts that.
 
-use crate::half::{f16_to_f32, f32_to_f16};
+use crate::arch::rows::Rows;
+use crate::arch::{self, Level};
 
 /// Tokens in a page.
 pub const PAGE_TOKENS: usize = 32;
@@ -108,26 +109,28 @@ impl Pages {
         }
     }
 
-    /// Stores one token's keys and values: `k` and `v` are `kv_heads × head_width`.
+    /// Stores one token's keys and values: `k` and `v` are `kv_heads × head_width`. `halves` is scratch.
     ///
     /// # Panics
     /// When the page has no memory or the lengths do not fit.
-    pub fn store(&mut self, page: u32, slot: usize, layer: usize, k: &[f32], v: &[f32]) {
+    pub(crate) fn store(&mut self, level: Level, at: Slot, k: &[f32], v: &[f32], halves: &mut Vec<u16>) {
         let PageShape { kv_heads, head_width, .. } = self.shape;
-        assert!(slot < PAGE_TOKENS && layer < self.shape.layers && k.len() == v.len());
-        assert_eq!(k.len(), kv_heads * head_width, "keys of one token");
-        for (side, from) in [k, v].into_iter().enumerate() {
-            for head in 0..kv_heads {
-                let at = self.offset(layer, side, head) + slot * head_width;
-                let from = &from[head * head_width..][..head_width];
-                match self.pages[page as usize].as_mut().expect("a page is ensured before it is used") {
-                    Page::F32(data) => data[at..][..head_width].copy_from_slice(from),
-                    Page::F16(data) => {
-                        for (to, from) in data[at..][..head_width].iter_mut().zip(from) {
-                            *to = f32_to_f16(*from);
-                        }
-                    }
-                }
+        let Slot { page, token, layer } = at;
+        assert!(token < PAGE_TOKENS && layer < self.shape.layers);
+        assert!(k.len() == kv_heads * head_width && v.len() == k.len(), "keys and values of one token");
+        let (keys, values) = (self.offset(layer, 0, 0), self.offset(layer, 1, 0));
+        let run = self.shape.run();
+        let Some(page) = self.pages[page as usize].as_mut() else {
+            unreachable!("a page is ensured before it is used")
+        };
+        match page {
+            Page::F32(data) => place(data, [keys, values], run, head_width, token, k, v),
+            Page::F16(data) => {
+                halves.resize(2 * k.len(), 0);
+                let (half_k, half_v) = halves.split_at_mut(k.len());
+                arch::to_f16(level, k, half_k);
+                arch::to_f16(level, v, half_v);
+                place(data, [keys, values], run, head_width, token, half_k, half_v);
             }
         }
     }
@@ -164,31 +167,64 @@ impl Pages {
     }
 }
 
-/// One head's keys and values in one page, `[token][element]`.
+/// Where a token's keys and values go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    pub page: u32,
+    /// Place in the page.
+    pub token: usize,
+    pub layer: usize,
+}
+
+/// Keys across, values along.
+fn place<T: Copy>(
+    data: &mut [T],
+    [keys, values]: [usize; 2],
+    run: usize,
+    width: usize,
+    token: usize,
+    k: &[T],
+    v: &[T],
+) {
+    for (head, (k, v)) in k.chunks_exact(width).zip(v.chunks_exact(width)).enumerate() {
+        let columns = data[keys + head * run..][..run].chunks_exact_mut(PAGE_TOKENS);
+        for (column, k) in columns.zip(k) {
+            column[token] = *k;
+        }
+        data[values + head * run + token * width..][..width].copy_from_slice(v);
+    }
+}
+
+/// One head's keys `[element][token]` and values `[token][element]` in one page.
 pub(crate) enum PageView<'a> {
     F32 { k: &'a [f32], v: &'a [f32] },
     F16 { k: &'a [u16], v: &'a [u16] },
 }
 
 impl PageView<'_> {
-    /// The first `tokens` tokens as f32.
+    /// All keys, and the values of the first `tokens` tokens, as f32.
     #[inline(always)]
-    pub(crate) fn unpack(&self, tokens: usize, keys: &mut [f32], values: &mut [f32]) {
+    pub(crate) fn unpack<R: Rows>(&self, tokens: usize, keys: &mut [f32], values: &mut [f32]) {
         match self {
             Self::F32 { k, v } => {
-                let len = k.len() / PAGE_TOKENS * tokens;
-                keys[..len].copy_from_slice(&k[..len]);
+                let len = v.len() / PAGE_TOKENS * tokens;
+                keys.copy_from_slice(k);
                 values[..len].copy_from_slice(&v[..len]);
             }
             Self::F16 { k, v } => {
-                let len = k.len() / PAGE_TOKENS * tokens;
-                for (to, from) in keys[..len].iter_mut().zip(&k[..len]) {
-                    *to = f16_to_f32(*from);
-                }
-                for (to, from) in values[..len].iter_mut().zip(&v[..len]) {
-                    *to = f16_to_f32(*from);
-                }
+                let len = v.len() / PAGE_TOKENS * tokens;
+                halves_to_f32::<R>(k, keys);
+                halves_to_f32::<R>(&v[..len], &mut values[..len]);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn halves_to_f32<R: Rows>(from: &[u16], to: &mut [f32]) {
+    let (from, _) = from.as_chunks::<16>();
+    let (to, _) = to.as_chunks_mut::<16>();
+    for (from, to) in from.iter().zip(to) {
+        R::widen(from).store(to);
     }
 }

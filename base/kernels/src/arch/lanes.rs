@@ -14,6 +14,7 @@ pub(crate) trait Lanes: Copy {
     fn load(from: &[f32; 16]) -> Self;
     fn store(self, to: &mut [f32; 16]);
     fn mul(self, other: Self) -> Self;
+    fn max(self, other: Self) -> Self;
     /// `self + a·b`, fused where the instruction set can.
     fn fma(self, a: Self, b: Self) -> Self;
     /// Whole blocks to f32, compiled with this instruction set's features.
@@ -28,6 +29,21 @@ pub(crate) trait Lanes: Copy {
         while width > 0 {
             for l in 0..width {
                 lanes[l] += lanes[l + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+
+    /// The highest lane.
+    #[inline(always)]
+    fn highest(self) -> f32 {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        let mut width = 8;
+        while width > 0 {
+            for l in 0..width {
+                lanes[l] = if lanes[l + width] > lanes[l] { lanes[l + width] } else { lanes[l] };
             }
             width /= 2;
         }
@@ -67,6 +83,14 @@ impl Lanes for Portable {
     fn mul(mut self, other: Self) -> Self {
         for l in 0..16 {
             self.0[l] *= other.0[l];
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn max(mut self, other: Self) -> Self {
+        for l in 0..16 {
+            self.0[l] = if other.0[l] > self.0[l] { other.0[l] } else { self.0[l] };
         }
         self
     }

@@ -6,6 +6,7 @@
 #![expect(clippy::needless_range_loop, reason = "register tiles are indexed in two directions at once")]
 
 use super::lanes::Lanes;
+use super::rows::Rows;
 use crate::blocks::BlockType;
 use crate::compute::Gate;
 use crate::pages::{PAGE_TOKENS, PageView};
@@ -170,18 +171,17 @@ pub(crate) fn gate<L: Lanes>(kind: Gate, gate: &mut [f32], up: &[f32]) {
     }
 }
 
-/// One run of a sequence's new tokens against one group of heads that share keys and values.
+/// One run of a sequence's new tokens against heads that share keys and values.
 pub(crate) struct AttentionTask<'a> {
-    /// Queries, `q_stride` a row: the rows of the whole batch.
+    /// Queries, `q_stride` a row: the rows of the run.
     pub q: &'a [f32],
     pub q_stride: usize,
     pub head_width: usize,
-    /// Heads in the group.
+    /// Heads of this task.
     pub heads: usize,
-    /// The first batch row of the run's sequence, and that row's position.
-    pub first_row: usize,
+    /// The position of the run's first row.
     pub first_position: usize,
-    /// The pages of the sequence, in order, for this layer and this group's keys and values.
+    /// The pages of the sequence, in order, for this layer and these heads' keys and values.
     pub pages: &'a dyn Fn(usize) -> PageView<'a>,
     pub scale: f32,
     /// Positions that a token sees, itself included; `usize::MAX` for all.
@@ -190,57 +190,99 @@ pub(crate) struct AttentionTask<'a> {
     pub soft_cap: f32,
 }
 
+/// Queries whose scores, and states whose values, are computed together: keys and values are loaded once for all.
+const QUERIES: usize = 4;
+/// Vectors of a page's tokens: lane `l` of vector `v` is token `16 v + l`.
+const VECTORS: usize = PAGE_TOKENS / 16;
+
 /// Softmax attention with a running maximum (Milakov & Gimelshein, 2018), page by page in ascending order.
 ///
-/// For each page: keys and values to f32 once, then for each token and head of the tile scores, the new maximum, and
-/// the weighted values. State of a (token, head): maximum, sum, `head_width` accumulators.
-/// Reads each key and value once for the whole tile.
+/// For each page: keys `[element][token]` and values `[token][element]` to f32 once for the tile; scores with one
+/// token a lane, so that no product is summed across lanes; the new maximum and weights; the weighted values. State of
+/// a (row, head): maximum, total, `head_width` sums. A token that a row does not see has weight 0, which changes no
+/// bit of a sum: so a row's result does not depend on the rows beside it.
 #[inline(always)]
-pub(crate) fn attention<L: Lanes>(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>) {
-    let width = task.head_width;
+pub(crate) fn attention<R: Rows>(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>) {
+    let (width, heads) = (task.head_width, task.heads);
     let (rows, column) = (tile.rows(), tile.columns().start);
-    let states = rows.len() * task.heads;
+    let states = rows.len() * heads;
     let page_len = PAGE_TOKENS * width;
     scratch.clear();
-    scratch.resize(2 * page_len + states * (width + 2), 0.0);
+    scratch.resize(2 * page_len + states * (width + PAGE_TOKENS + 2), 0.0);
     let (keys, rest) = scratch.split_at_mut(page_len);
     let (values, rest) = rest.split_at_mut(page_len);
-    let (sums, maxima_and_totals) = rest.split_at_mut(states * width);
-    let (maxima, totals) = maxima_and_totals.split_at_mut(states);
+    let (sums, rest) = rest.split_at_mut(states * width);
+    let (weights, rest) = rest.split_at_mut(states * PAGE_TOKENS);
+    let (maxima, totals) = rest.split_at_mut(states);
     maxima.fill(f32::NEG_INFINITY);
 
-    let position = |row: usize| task.first_position + (row - task.first_row);
+    let position = |row: usize| task.first_position + row;
     let oldest = |row: usize| (position(row) + 1).saturating_sub(task.window);
     let first_page = oldest(rows.start) / PAGE_TOKENS;
     let last_page = position(rows.end - 1) / PAGE_TOKENS;
     for page in first_page..=last_page {
-        let page_start = page * PAGE_TOKENS;
-        let used = (position(rows.end - 1) + 1 - page_start).min(PAGE_TOKENS);
-        (task.pages)(page).unpack(used, keys, values);
-        for row in rows.clone() {
-            let from = oldest(row).max(page_start) - page_start;
-            let to = (position(row) + 1).min(page_start + PAGE_TOKENS).saturating_sub(page_start);
-            if from >= to {
-                continue;
+        let start = page * PAGE_TOKENS;
+        let used = (position(rows.end - 1) + 1 - start).min(PAGE_TOKENS);
+        (task.pages)(page).unpack::<R>(used, keys, values);
+        // Rows before this page's first token, and rows whose window has passed it, have nothing here.
+        let first_row = rows.clone().find(|row| position(*row) >= start).unwrap_or(rows.end);
+        let end_row =
+            rows.clone().rfind(|row| oldest(*row) < start + PAGE_TOKENS).map_or(first_row, |row| row + 1);
+        if first_row >= end_row {
+            continue;
+        }
+        let seen = (first_row - rows.start) * heads..(end_row - rows.start) * heads;
+        let query = |state: usize| {
+            let (row, head) = (rows.start + state / heads, state % heads);
+            &task.q[row * task.q_stride + column + head * width..][..width]
+        };
+        let mut state = seen.start;
+        while state + QUERIES <= seen.end {
+            let q = [query(state), query(state + 1), query(state + 2), query(state + 3)];
+            score::<R, QUERIES>(q, keys, &mut weights[state * PAGE_TOKENS..]);
+            state += QUERIES;
+        }
+        while state < seen.end {
+            score::<R, 1>([query(state)], keys, &mut weights[state * PAGE_TOKENS..]);
+            state += 1;
+        }
+        for state in seen.clone() {
+            let row = rows.start + state / heads;
+            let from = oldest(row).max(start) - start;
+            let to = (position(row) + 1 - start).min(PAGE_TOKENS);
+            let weights = &mut weights[state * PAGE_TOKENS..][..PAGE_TOKENS];
+            let correction = weigh::<R>(task, from..to, weights, &mut maxima[state], &mut totals[state]);
+            if correction != 1.0 {
+                for sum in &mut sums[state * width..][..width] {
+                    *sum *= correction;
+                }
             }
-            for head in 0..task.heads {
-                let state = (row - rows.start) * task.heads + head;
-                let q = &task.q[row * task.q_stride + column + head * width..][..width];
-                let mut scores = [f32::NEG_INFINITY; PAGE_TOKENS];
-                score::<L>(task, q, &keys[from * width..to * width], &mut scores[from..to]);
-                accumulate::<L>(
-                    &mut scores[from..to],
-                    &values[from * width..to * width],
-                    &mut maxima[state],
-                    &mut totals[state],
-                    &mut sums[state * width..][..width],
-                );
-            }
+        }
+        let mut state = seen.start;
+        while state + QUERIES <= seen.end {
+            gather_values::<R, QUERIES>(
+                &weights[state * PAGE_TOKENS..],
+                values,
+                width,
+                used,
+                &mut sums[state * width..],
+            );
+            state += QUERIES;
+        }
+        while state < seen.end {
+            gather_values::<R, 1>(
+                &weights[state * PAGE_TOKENS..],
+                values,
+                width,
+                used,
+                &mut sums[state * width..],
+            );
+            state += 1;
         }
     }
     for row in rows.clone() {
-        for head in 0..task.heads {
-            let state = (row - rows.start) * task.heads + head;
+        for head in 0..heads {
+            let state = (row - rows.start) * heads + head;
             let inverse = 1.0 / totals[state];
             let out = &mut tile.row(row)[head * width..][..width];
             for (out, sum) in out.iter_mut().zip(&sums[state * width..][..width]) {
@@ -250,64 +292,128 @@ pub(crate) fn attention<L: Lanes>(task: &AttentionTask<'_>, scratch: &mut Vec<f3
     }
 }
 
-/// `scores[i] = q · keys[i] · scale`, with the soft cap.
+/// `scores[query][token] = q · key`, one token a lane, elements in ascending order.
 #[inline(always)]
-fn score<L: Lanes>(task: &AttentionTask<'_>, q: &[f32], keys: &[f32], scores: &mut [f32]) {
-    let steps = q.len() / 16;
-    let (q, _) = q.as_chunks::<16>();
+fn score<R: Rows, const T: usize>(q: [&[f32]; T], keys: &[f32], scores: &mut [f32]) {
     let (keys, _) = keys.as_chunks::<16>();
-    let mut i = 0;
-    while i + 4 <= scores.len() {
-        let dots = products::<L, 4, 1>(&keys[i * steps..], q, steps);
-        for r in 0..4 {
-            scores[i + r] = dots[r][0] * task.scale;
+    let mut sums = [[R::zero(); VECTORS]; T];
+    for (element, keys) in keys.chunks_exact(VECTORS).enumerate() {
+        for t in 0..T {
+            let q = R::splat(q[t][element]);
+            for v in 0..VECTORS {
+                sums[t][v] = sums[t][v].fma(q, R::load(&keys[v]));
+            }
         }
-        i += 4;
     }
-    while i < scores.len() {
-        scores[i] = products::<L, 1, 1>(&keys[i * steps..], q, steps)[0][0] * task.scale;
-        i += 1;
-    }
-    if task.soft_cap > 0.0 {
-        for score in scores {
-            *score = task.soft_cap * (*score / task.soft_cap).tanh();
+    let (scores, _) = scores.as_chunks_mut::<16>();
+    for t in 0..T {
+        for v in 0..VECTORS {
+            sums[t][v].store(&mut scores[t * VECTORS + v]);
         }
     }
 }
 
-/// Folds one page's scores and values into the running softmax.
+/// Scores to weights `e^(score − maximum)` of the tokens in `seen`, 0 for all others; the maximum and total go on.
+/// Returns what the sums so far are to be multiplied with.
 #[inline(always)]
-fn accumulate<L: Lanes>(
-    scores: &mut [f32],
-    values: &[f32],
+fn weigh<R: Rows>(
+    task: &AttentionTask<'_>,
+    seen: std::ops::Range<usize>,
+    weights: &mut [f32],
     maximum: &mut f32,
     total: &mut f32,
-    sum: &mut [f32],
-) {
-    let mut highest = *maximum;
-    for score in scores.iter() {
-        highest = highest.max(*score);
+) -> f32 {
+    for (token, weight) in weights.iter_mut().enumerate() {
+        let score = *weight * task.scale;
+        *weight = if seen.contains(&token) { score } else { f32::NEG_INFINITY };
     }
+    if task.soft_cap > 0.0 {
+        for weight in &mut weights[seen] {
+            *weight = task.soft_cap * (*weight / task.soft_cap).tanh();
+        }
+    }
+    let (lanes, _) = weights.as_chunks_mut::<16>();
+    let mut highest = R::load(&lanes[0]);
+    for lanes in &lanes[1..] {
+        highest = highest.max(R::load(lanes));
+    }
+    let highest = highest.highest().max(*maximum);
     let correction = exp(*maximum - highest);
     *maximum = highest;
-    for score in scores.iter_mut() {
-        *score = exp(*score - highest);
-    }
-    let mut page_total = 0.0;
-    for score in scores.iter() {
-        page_total += *score;
-    }
-    *total = *total * correction + page_total;
-    let width = sum.len() / 16;
-    let (sum, _) = sum.as_chunks_mut::<16>();
-    let (values, _) = values.as_chunks::<16>();
-    let correction = L::splat(correction);
-    for (j, lanes) in sum.iter_mut().enumerate() {
-        let mut lane = L::load(lanes).mul(correction);
-        for (i, score) in scores.iter().enumerate() {
-            lane = lane.fma(L::splat(*score), L::load(&values[i * width + j]));
+    let mut sum = R::zero();
+    for lanes in lanes {
+        for weight in lanes.iter_mut() {
+            *weight = exp(*weight - highest);
         }
-        lane.store(lanes);
+        sum = sum.fma(R::splat(1.0), R::load(lanes));
+    }
+    *total = *total * correction + sum.sum();
+    correction
+}
+
+/// `sums[state] += Σ weights[state][token] · values[token]`, tokens in ascending order.
+#[inline(always)]
+fn gather_values<R: Rows, const T: usize>(
+    weights: &[f32],
+    values: &[f32],
+    width: usize,
+    tokens: usize,
+    sums: &mut [f32],
+) {
+    /// Vectors of a value that are in registers at once.
+    const WIDE: usize = 4;
+    let (values, _) = values.as_chunks::<16>();
+    let (sums, _) = sums.as_chunks_mut::<16>();
+    let vectors = width / 16;
+    let mut first = 0;
+    while first < vectors {
+        let count = WIDE.min(vectors - first);
+        let mut lanes = [[R::zero(); WIDE]; T];
+        for t in 0..T {
+            for j in 0..count {
+                lanes[t][j] = R::load(&sums[t * vectors + first + j]);
+            }
+        }
+        if count == WIDE {
+            for token in 0..tokens {
+                let value = &values[token * vectors + first..][..WIDE];
+                for t in 0..T {
+                    let weight = R::splat(weights[t * PAGE_TOKENS + token]);
+                    for j in 0..WIDE {
+                        lanes[t][j] = lanes[t][j].fma(weight, R::load(&value[j]));
+                    }
+                }
+            }
+        } else {
+            for token in 0..tokens {
+                let value = &values[token * vectors + first..][..count];
+                for t in 0..T {
+                    let weight = R::splat(weights[t * PAGE_TOKENS + token]);
+                    for j in 0..count {
+                        lanes[t][j] = lanes[t][j].fma(weight, R::load(&value[j]));
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            for j in 0..count {
+                lanes[t][j].store(&mut sums[t * vectors + first + j]);
+            }
+        }
+        first += count;
+    }
+}
+
+/// f32 to binary16, rounded to nearest even.
+#[inline(always)]
+pub(crate) fn to_f16<R: Rows>(from: &[f32], to: &mut [u16]) {
+    let (from, from_rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
+    for (from, to) in from.iter().zip(to) {
+        *to = R::load(from).to_f16();
+    }
+    for (from, to) in from_rest.iter().zip(to_rest) {
+        *to = crate::half::f32_to_f16(*from);
     }
 }
 

@@ -10,7 +10,7 @@
 pub(crate) mod lanes;
 pub(crate) mod loops;
 pub(crate) mod packed;
-mod rows;
+pub(crate) mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
@@ -83,6 +83,7 @@ macro_rules! with_loops {
             fn loops::rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
             fn loops::gate(kind: Gate, gate: &mut [f32], up: &[f32]);
             fn loops::unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
+            fn loops::to_f16(from: &[f32], to: &mut [u16]);
             fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);
             fn packed::quantise(x: &[f32], tile: usize, out: &mut [Block]);
         }

@@ -29,6 +29,9 @@ pub(crate) struct Block {
     pub sums: [f32; 3],
 }
 
+/// The most tokens of a tile.
+pub(crate) const TILE: usize = 8;
+
 /// How many tokens the tile that begins at `token` holds: 8, 4, 2 or 1. The blocks of a tile lie `[column / 32][token]`.
 #[inline(always)]
 pub(crate) fn tile_len(token: usize, tokens: usize) -> usize {

@@ -33,6 +33,9 @@ pub(crate) trait Rows: Lanes {
     fn floats(ints: Self::Ints) -> Self;
     /// Sixteen binary16.
     fn from_f16(from: &[u8; 32]) -> Self;
+    /// The same from numbers instead of bytes.
+    fn widen(from: &[u16; 16]) -> Self;
+    fn to_f16(self) -> [u16; 16];
     /// Sixteen unsigned bytes, after shifting right and masking.
     fn from_u8(from: &[u8; 16], right: u32, mask: u8) -> Self;
     /// Sixteen signed bytes.
@@ -111,6 +114,18 @@ impl Rows for Portable {
             *to = crate::half::f16_to_f32(u16::from_le_bytes(*bits));
         }
         Self::load(&out)
+    }
+
+    #[inline(always)]
+    fn widen(from: &[u16; 16]) -> Self {
+        Self::load(&from.map(crate::half::f16_to_f32))
+    }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u16; 16] {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        lanes.map(crate::half::f32_to_f16)
     }
 
     #[inline(always)]

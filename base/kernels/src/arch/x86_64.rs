@@ -66,6 +66,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
+    }
+
+    #[inline(always)]
     fn fma(self, a: Self, b: Self) -> Self {
         // SAFETY: called only under AVX2 and FMA; no memory is touched.
         unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
@@ -111,6 +117,24 @@ impl Lanes for Avx512 {
     fn mul(self, other: Self) -> Self {
         // SAFETY: called only under AVX-512; no memory is touched.
         unsafe { Self(_mm512_mul_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { Self(_mm512_max_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: called only under AVX-512; no memory is touched. The same tree: upper half to lower.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn highest(self) -> f32 {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { _mm512_reduce_max_ps(self.0) }
     }
 
     #[inline(always)]
@@ -243,6 +267,31 @@ impl Rows for Avx2 {
     }
 
     #[inline(always)]
+    fn widen(from: &[u16; 16]) -> Self {
+        // SAFETY: called only under AVX2 and F16C; the array holds both halves.
+        unsafe {
+            Self(
+                _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(8).cast())),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u16; 16] {
+        let mut out = [0; 16];
+        // SAFETY: called only under AVX2 and F16C; the array holds both halves.
+        unsafe {
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+            _mm_storeu_si128(
+                out.as_mut_ptr().add(8).cast(),
+                _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1),
+            );
+        }
+        out
+    }
+
+    #[inline(always)]
     fn from_u8(from: &[u8; 16], right: u32, mask: u8) -> Self {
         // SAFETY: called only under AVX2; the array is sixteen bytes long. Bits carried over are masked away.
         unsafe {
@@ -340,6 +389,23 @@ impl Rows for Avx512 {
     fn from_f16(from: &[u8; 32]) -> Self {
         // SAFETY: called only under AVX-512; the array is as long as the load.
         unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn widen(from: &[u16; 16]) -> Self {
+        // SAFETY: called only under AVX-512; the array is as long as the load.
+        unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u16; 16] {
+        let mut out = [0; 16];
+        // SAFETY: called only under AVX-512; the array is as long as the store.
+        unsafe {
+            let halves = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+        }
+        out
     }
 
     #[inline(always)]
