@@ -53,13 +53,49 @@ fn q4_0(values: &[f32]) -> Vec<u8> {
 }
 
 /// Random bytes, with the half-precision scales where the type keeps them set so that weights stay within about
-/// `scale`. The divisors are the largest usual product of sub-block scale and quant of the type.
+/// `scale`.
 fn random_block(random: &mut SplitMix64, block_type: BlockType, scale: f32) -> Vec<u8> {
+    let mut block: Vec<u8> = (0..block_type.block_bytes()).map(|_| random.byte()).collect();
+    set_scales(&mut block, block_type, scale);
+    block
+}
+
+/// The same for many blocks, fast: eight bytes from each number of a generator that can be entered anywhere. `from` is
+/// where `out` begins in the bytes of matrix `name`, at a block; then pieces give what the whole would.
+pub(crate) fn fill_blocks(
+    seed: u64,
+    name: &str,
+    from: usize,
+    block_type: BlockType,
+    scale: f32,
+    out: &mut [u8],
+) {
+    let mut random = SplitMix64::of(seed, name);
+    random.skip((from / 8) as u64);
+    let (head, body) = out.split_at_mut(from.wrapping_neg() % 8);
+    if !head.is_empty() {
+        head.copy_from_slice(&random.next().to_le_bytes()[8 - head.len()..]);
+    }
+    let (words, rest) = body.as_chunks_mut::<8>();
+    for word in words {
+        *word = random.next().to_le_bytes();
+    }
+    let len = rest.len();
+    rest.copy_from_slice(&random.next().to_le_bytes()[..len]);
+    for block in out.chunks_exact_mut(block_type.block_bytes()) {
+        set_scales(block, block_type, scale);
+    }
+}
+
+/// The divisors are the largest usual product of sub-block scale and quant of the type.
+fn set_scales(block: &mut [u8], block_type: BlockType, scale: f32) {
     // (place of a half-precision number, its value)
-    let scales: &[(usize, f32)] = &match block_type {
+    let scales: [(usize, f32); 2] = match block_type {
+        BlockType::Q4_0 => [(0, scale / 8.0), (0, scale / 8.0)],
         BlockType::Q4_1 => [(0, scale / 7.5), (2, -scale)],
         BlockType::Q5_0 => [(0, scale / 16.0), (0, scale / 16.0)],
         BlockType::Q5_1 => [(0, scale / 15.5), (2, -scale)],
+        BlockType::Q8_0 => [(0, scale / 128.0), (0, scale / 128.0)],
         BlockType::Q2_K => [(80, scale / 15.0), (82, scale / 10.0)],
         BlockType::Q3_K => [(108, scale / 64.0), (108, scale / 64.0)],
         BlockType::Q4_K => [(0, scale / 240.0), (2, scale / 32.0)],
@@ -68,13 +104,11 @@ fn random_block(random: &mut SplitMix64, block_type: BlockType, scale: f32) -> V
         BlockType::IQ2_XXS => [(0, scale / 64.0), (0, scale / 64.0)],
         BlockType::IQ4_NL => [(0, scale / 127.0), (0, scale / 127.0)],
         BlockType::IQ4_XS => [(0, scale / 2032.0), (0, scale / 2032.0)],
-        other => unreachable!("{} has a quantiser", other.name()),
+        other => unreachable!("{} has no scales", other.name()),
     };
-    let mut block: Vec<u8> = (0..block_type.block_bytes()).map(|_| random.byte()).collect();
     for (at, value) in scales {
-        block[*at..at + 2].copy_from_slice(&f16::from_f32(*value).to_le_bytes());
+        block[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
     }
-    block
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn put_norm(writer: &mut Writer, shape: &Shape, name: &str, len: usize) {
 }
 
 /// `general.file_type` of a file that is mostly of this type. Numbers of `llama_ftype` in `llama.h` of llama.cpp.
-const fn file_type(block_type: BlockType) -> u32 {
+pub(crate) const fn file_type(block_type: BlockType) -> u32 {
     match block_type {
         BlockType::F32 => 0,
         BlockType::F16 => 1,

@@ -1,5 +1,6 @@
 //! Tiny models from a seed, for tests only: whole GGUF files that load, tokenise and generate, the same bytes every
-//! time and on every platform; and the known-bad files (`bad`) that every reader must refuse.
+//! time and on every platform; random weights in the shapes of real models (`shapes`), for benches; and the known-bad
+//! files (`bad`) that every reader must refuse.
 //!
 //! The weights come from a generator of a few lines (`random`), so that an independent program can make the same
 //! model again and be compared with our engine: `tests/conformance/logits/reference.py` does. For that reason only
@@ -14,6 +15,7 @@ mod blocks;
 mod families;
 pub mod memory;
 mod random;
+pub mod shapes;
 mod vocabulary;
 
 use std::{

@@ -27,6 +27,11 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
+    /// Passes over `count` numbers.
+    pub(crate) const fn skip(&mut self, count: u64) {
+        self.0 = self.0.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    }
+
     /// Uniform in [-1, 1), 24 bits.
     pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / 8_388_608.0 - 1.0

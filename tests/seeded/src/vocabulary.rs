@@ -5,7 +5,7 @@
 
 use weights::gguf::write::Writer;
 
-use crate::Family;
+use crate::{Family, shapes::fillers};
 
 /// `tokenizer.ggml.token_type` of llama.cpp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,21 +61,11 @@ pub(crate) fn tokens(family: Family) -> Vec<(String, Kind)> {
 /// Writes every `tokenizer.*` key.
 pub(crate) fn write(writer: &mut Writer, family: Family) {
     let tokens = tokens(family);
-    let names: Vec<&str> = tokens.iter().map(|(name, _)| &**name).collect();
-    let kinds: Vec<i32> = tokens.iter().map(|(_, kind)| *kind as i32).collect();
     match family {
-        Family::Llama => {
-            writer.string("tokenizer.ggml.model", "gpt2").string("tokenizer.ggml.pre", "gpt-2");
-            writer.strings("tokenizer.ggml.tokens", &names).i32s("tokenizer.ggml.token_type", &kinds);
-            writer.strings("tokenizer.ggml.merges", &llama().1);
-            writer.u32("tokenizer.ggml.bos_token_id", 1).u32("tokenizer.ggml.eos_token_id", 2);
-            writer.u32("tokenizer.ggml.eot_token_id", 4).u32("tokenizer.ggml.unknown_token_id", 0);
-            writer.u32("tokenizer.ggml.padding_token_id", 0);
-            writer.bool("tokenizer.ggml.add_bos_token", true).bool("tokenizer.ggml.add_eos_token", false);
-            writer.bool("tokenizer.ggml.add_space_prefix", false);
-            writer.string("tokenizer.chat_template", CHATML);
-        }
+        Family::Llama => write_llama(writer, &tokens),
         Family::Gemma3 => {
+            let names: Vec<&str> = tokens.iter().map(|(name, _)| &**name).collect();
+            let kinds: Vec<i32> = tokens.iter().map(|(_, kind)| *kind as i32).collect();
             writer.string("tokenizer.ggml.model", "llama").string("tokenizer.ggml.pre", "default");
             writer.strings("tokenizer.ggml.tokens", &names).i32s("tokenizer.ggml.token_type", &kinds);
             writer.f32s("tokenizer.ggml.scores", &scores(&tokens));
@@ -87,6 +77,29 @@ pub(crate) fn write(writer: &mut Writer, family: Family) {
             writer.string("tokenizer.chat_template", GEMMA);
         }
     }
+}
+
+/// llama's vocabulary filled up to the size of a real one with words that no merge makes.
+pub(crate) fn write_large(writer: &mut Writer, count: usize) {
+    let mut tokens = llama().0;
+    let taken = tokens.iter().map(|(name, _)| name.clone()).collect();
+    let missing = count.saturating_sub(tokens.len());
+    tokens.extend(fillers(&taken).take(missing).map(|name| (name, Kind::Normal)));
+    write_llama(writer, &tokens);
+}
+
+fn write_llama(writer: &mut Writer, tokens: &[(String, Kind)]) {
+    let names: Vec<&str> = tokens.iter().map(|(name, _)| &**name).collect();
+    let kinds: Vec<i32> = tokens.iter().map(|(_, kind)| *kind as i32).collect();
+    writer.string("tokenizer.ggml.model", "gpt2").string("tokenizer.ggml.pre", "gpt-2");
+    writer.strings("tokenizer.ggml.tokens", &names).i32s("tokenizer.ggml.token_type", &kinds);
+    writer.strings("tokenizer.ggml.merges", &llama().1);
+    writer.u32("tokenizer.ggml.bos_token_id", 1).u32("tokenizer.ggml.eos_token_id", 2);
+    writer.u32("tokenizer.ggml.eot_token_id", 4).u32("tokenizer.ggml.unknown_token_id", 0);
+    writer.u32("tokenizer.ggml.padding_token_id", 0);
+    writer.bool("tokenizer.ggml.add_bos_token", true).bool("tokenizer.ggml.add_eos_token", false);
+    writer.bool("tokenizer.ggml.add_space_prefix", false);
+    writer.string("tokenizer.chat_template", CHATML);
 }
 
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] \
