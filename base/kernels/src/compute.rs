@@ -126,6 +126,9 @@ pub trait Compute {
     /// Keys and values of past tokens.
     type Pages;
 
+    /// Whether the device works on a copy of this matrix, so that the bytes it was made of are not needed soon.
+    fn has_copied(&self, matrix: &Self::Matrix) -> bool;
+
     /// Takes a matrix.
     ///
     /// # Errors

@@ -229,6 +229,10 @@ impl Compute for Cpu {
         Ok(CpuMatrix { source, row_bytes, packed })
     }
 
+    fn has_copied(&self, matrix: &CpuMatrix) -> bool {
+        matrix.packed.is_some()
+    }
+
     fn vector(&mut self, values: &[f32]) -> Vec<f32> {
         values.to_vec()
     }

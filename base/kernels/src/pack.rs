@@ -111,13 +111,12 @@ impl Packed {
         let rows = bytes.len() / row_bytes;
         let groups = rows.div_ceil(GROUP);
         let group_bytes = format.group_bytes(columns);
-        let mut data = vec![0; groups * group_bytes + LINE - 1];
-        let start = data.as_ptr().align_offset(LINE);
+        let mut data = Buffer::new(groups * group_bytes);
         // Tasks of some hundred kilobytes: enough of them to share out, few enough to count.
         let rows_max = (256 * 1024 / group_bytes).max(1);
         let shape =
             TileShape { stride: group_bytes, columns: group_bytes, rows_max, columns_max: group_bytes };
-        pool.for_tiles(&mut data[start..start + groups * group_bytes], shape, |mut tile| {
+        pool.for_tiles(data.bytes_mut(), shape, |mut tile| {
             for group in tile.rows() {
                 let end = ((group + 1) * GROUP).min(rows);
                 pack_group(
@@ -128,6 +127,7 @@ impl Packed {
                 );
             }
         });
+        let start = data.start;
         Self { format, rows, columns, storage: Arc::new(data), start }
     }
 
@@ -143,6 +143,58 @@ impl Packed {
         let (quants, scales) =
             (self.format.quants_plane(self.columns), self.format.scales_plane(self.columns));
         Group { quants: &bytes[..quants], scales: &bytes[quants.next_multiple_of(LINE)..][..scales] }
+    }
+}
+
+/// Zeroed memory that begins at a cache line.
+enum Memory {
+    Heap(Vec<u8>),
+    /// Large ones, in huge pages where the system has them: fewer faults while it is filled, fewer misses of the
+    /// address cache while it is read.
+    Mapped(memmap2::MmapMut),
+}
+
+struct Buffer {
+    memory: Memory,
+    start: usize,
+    len: usize,
+}
+
+/// From here on memory is mapped: a huge page of x86-64.
+const HUGE: usize = 2 << 20;
+
+impl Buffer {
+    fn new(len: usize) -> Self {
+        if len >= HUGE
+            && let Ok(map) = memmap2::MmapMut::map_anon(len)
+        {
+            #[cfg(target_os = "linux")]
+            if let Err(error) = map.advise(memmap2::Advice::HugePage) {
+                // A kernel without huge pages: nothing is lost but some speed.
+                drop(error);
+            }
+            return Self { memory: Memory::Mapped(map), start: 0, len };
+        }
+        let heap = vec![0; len + LINE - 1];
+        let start = heap.as_ptr().align_offset(LINE);
+        Self { memory: Memory::Heap(heap), start, len }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let all: &mut [u8] = match &mut self.memory {
+            Memory::Heap(heap) => heap,
+            Memory::Mapped(map) => map,
+        };
+        &mut all[self.start..self.start + self.len]
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Heap(heap) => heap,
+            Memory::Mapped(map) => map,
+        }
     }
 }
 
@@ -234,6 +286,14 @@ fn nibble_words(first: u128, last: u128, high: bool) -> [u32; 4] {
     words_of(of(first) | (of(last) << 4))
 }
 
+/// 32 bits, one a column, to a plane of eight quads.
+#[inline(always)]
+fn spread_bits(block: &[u8], from: usize) -> u32 {
+    let bits = u32::from_le_bytes(*block[from..].first_chunk().expect("four bytes of fifth bits"));
+    // Four bits to the lowest bits of four bytes, by one multiplication.
+    squeeze((0..8).map(|quad| ((bits >> (4 * quad)) & 15).wrapping_mul(0x0020_4081) & 0x0101_0101), 1)
+}
+
 /// The words of one row and step, and how many there are.
 #[inline(always)]
 fn step_words(kind: BlockType, block: &[u8], step: usize) -> ([u32; 8], usize) {
@@ -256,10 +316,7 @@ fn step_words(kind: BlockType, block: &[u8], step: usize) -> ([u32; 8], usize) {
         BlockType::Q5_0 | BlockType::Q5_1 => {
             let at = if kind == BlockType::Q5_0 { 2 } else { 4 };
             put(0, words_of(wide(block, at + 4)));
-            let fifth = u32::from_le_bytes(*block[at..].first_chunk().expect("four bytes of fifth bits"));
-            // Four bits to the lowest bits of four bytes, by one multiplication.
-            let spread = |quad: usize| ((fifth >> (4 * quad)) & 15).wrapping_mul(0x0020_4081) & 0x0101_0101;
-            out[4] = squeeze((0..8).map(spread), 1);
+            out[4] = spread_bits(block, at);
             5
         }
         BlockType::Q8_0 => {

@@ -173,7 +173,7 @@ impl<C: Compute> Loader<'_, C> {
         columns: usize,
         use_for_products: bool,
     ) -> Result<C::Matrix, ModelError> {
-        let tensor = self.checked(name, &[columns, rows])?;
+        let tensor = self.checked(name, &[columns, rows])?.clone();
         let source = MatrixSource {
             storage: self.file.storage(),
             range: tensor.range(),
@@ -182,7 +182,13 @@ impl<C: Compute> Loader<'_, C> {
             columns,
             use_for_products,
         };
-        self.compute.matrix(source).map_err(|source| ModelError::Device { name: name.to_owned(), source })
+        let matrix = self.compute.matrix(source);
+        let matrix = matrix.map_err(|source| ModelError::Device { name: name.to_owned(), source })?;
+        if self.compute.has_copied(&matrix) {
+            // One copy at a time: a model never takes twice its size.
+            self.file.release(&tensor);
+        }
+        Ok(matrix)
     }
 
     /// A whole small tensor as f32; `None` when the file has none of that name.

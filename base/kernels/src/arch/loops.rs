@@ -236,16 +236,7 @@ pub(crate) fn attention<R: Rows>(task: &AttentionTask<'_>, scratch: &mut Vec<f32
             let (row, head) = (rows.start + state / heads, state % heads);
             &task.q[row * task.q_stride + column + head * width..][..width]
         };
-        let mut state = seen.start;
-        while state + QUERIES <= seen.end {
-            let q = [query(state), query(state + 1), query(state + 2), query(state + 3)];
-            score::<R, QUERIES>(q, keys, &mut weights[state * PAGE_TOKENS..]);
-            state += QUERIES;
-        }
-        while state < seen.end {
-            score::<R, 1>([query(state)], keys, &mut weights[state * PAGE_TOKENS..]);
-            state += 1;
-        }
+        score_all::<R>(&query, seen.clone(), keys, weights);
         for state in seen.clone() {
             let row = rows.start + state / heads;
             let from = oldest(row).max(start) - start;
@@ -253,32 +244,10 @@ pub(crate) fn attention<R: Rows>(task: &AttentionTask<'_>, scratch: &mut Vec<f32
             let weights = &mut weights[state * PAGE_TOKENS..][..PAGE_TOKENS];
             let correction = weigh::<R>(task, from..to, weights, &mut maxima[state], &mut totals[state]);
             if correction != 1.0 {
-                for sum in &mut sums[state * width..][..width] {
-                    *sum *= correction;
-                }
+                sums[state * width..][..width].iter_mut().for_each(|sum| *sum *= correction);
             }
         }
-        let mut state = seen.start;
-        while state + QUERIES <= seen.end {
-            gather_values::<R, QUERIES>(
-                &weights[state * PAGE_TOKENS..],
-                values,
-                width,
-                used,
-                &mut sums[state * width..],
-            );
-            state += QUERIES;
-        }
-        while state < seen.end {
-            gather_values::<R, 1>(
-                &weights[state * PAGE_TOKENS..],
-                values,
-                width,
-                used,
-                &mut sums[state * width..],
-            );
-            state += 1;
-        }
+        gather_all::<R>(seen, weights, values, width, used, sums);
     }
     for row in rows.clone() {
         for head in 0..heads {
@@ -288,6 +257,49 @@ pub(crate) fn attention<R: Rows>(task: &AttentionTask<'_>, scratch: &mut Vec<f32
             for (out, sum) in out.iter_mut().zip(&sums[state * width..][..width]) {
                 *out = sum * inverse;
             }
+        }
+    }
+}
+
+/// The scores of all states, a few at a time.
+#[inline(always)]
+fn score_all<'q, R: Rows>(
+    query: &impl Fn(usize) -> &'q [f32],
+    states: std::ops::Range<usize>,
+    keys: &[f32],
+    scores: &mut [f32],
+) {
+    let mut state = states.start;
+    while state + QUERIES <= states.end {
+        let q = [query(state), query(state + 1), query(state + 2), query(state + 3)];
+        score::<R, QUERIES>(q, keys, &mut scores[state * PAGE_TOKENS..]);
+        state += QUERIES;
+    }
+    while state < states.end {
+        score::<R, 1>([query(state)], keys, &mut scores[state * PAGE_TOKENS..]);
+        state += 1;
+    }
+}
+
+/// The weighted values of all states, a few at a time.
+#[inline(always)]
+fn gather_all<R: Rows>(
+    states: std::ops::Range<usize>,
+    weights: &[f32],
+    values: &[f32],
+    width: usize,
+    tokens: usize,
+    sums: &mut [f32],
+) {
+    let mut state = states.start;
+    while state < states.end {
+        let (weights, sums) = (&weights[state * PAGE_TOKENS..], &mut sums[state * width..]);
+        if state + QUERIES <= states.end {
+            gather_values::<R, QUERIES>(weights, values, width, tokens, sums);
+            state += QUERIES;
+        } else {
+            gather_values::<R, 1>(weights, values, width, tokens, sums);
+            state += 1;
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Gguf(Arc<Inner>);
 
 struct Inner {
     file: Storage,
+    /// The same file, when it is mapped.
+    mapped: Option<Arc<MappedFile>>,
     version: u32,
     metadata: Metadata,
     /// In the order of the file.
@@ -48,12 +50,13 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let file =
             MappedFile::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
-        Self::read(Arc::new(file))
+        let file = Arc::new(file);
+        Self::read(file.clone(), Some(file))
     }
 
     /// The same for a file already in memory.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, GgufError> {
-        Self::read(Arc::new(bytes))
+        Self::read(Arc::new(bytes), None)
     }
 
     /// Keys and values.
@@ -82,6 +85,14 @@ impl Gguf {
         (*self.0.file).as_ref().get(tensor.range()).unwrap_or_default()
     }
 
+    /// Says that a tensor's bytes will not be needed soon: a mapped file gives their memory back, and reads them again
+    /// from the disk should anybody look.
+    pub fn release(&self, tensor: &Tensor) {
+        if let Some(mapped) = &self.0.mapped {
+            mapped.release(tensor.range());
+        }
+    }
+
     /// The whole file, to be kept by who keeps views into it; `Tensor::range` indexes it.
     #[must_use]
     pub fn storage(&self) -> Arc<dyn AsRef<[u8]> + Send + Sync> {
@@ -94,7 +105,7 @@ impl Gguf {
         self.0.version
     }
 
-    fn read(file: Storage) -> Result<Self, GgufError> {
+    fn read(file: Storage, mapped: Option<Arc<MappedFile>>) -> Result<Self, GgufError> {
         let bytes: &[u8] = (*file).as_ref();
         let mut cursor = Cursor::new(bytes, 0);
         let header = Header::read(&mut cursor, bytes)?;
@@ -113,7 +124,7 @@ impl Gguf {
             .collect::<Result<_, _>>()?;
         tensor::check_overlap(&tensors)?;
         let by_name = tensor::index(&tensors)?;
-        Ok(Self(Arc::new(Inner { version: header.version, metadata, tensors, by_name, file })))
+        Ok(Self(Arc::new(Inner { version: header.version, metadata, tensors, by_name, file, mapped })))
     }
 }
 
