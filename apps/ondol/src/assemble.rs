@@ -40,7 +40,7 @@ pub(crate) fn host(settings: &Settings, source: Arc<dyn ModelSource>, threads: O
 }
 
 /// Bytes that programs may still take, as the kernel estimates them. Elsewhere than on Linux: not known.
-fn memory_free() -> Option<u64> {
+pub(crate) fn memory_free() -> Option<u64> {
     available_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 

@@ -57,7 +57,9 @@ pub(crate) enum Command {
     /// Serve the Ollama and OpenAI APIs
     #[command(visible_alias = "start")]
     Serve(ServeFlags),
-    /// Measure a model
+    /// Measure how fast a model is here
+    Bench(BenchFlags),
+    /// Measure how well a model predicts
     Eval(eval::Arguments),
     /// Print a completion script for a shell
     Completions(CompletionsFlags),
@@ -203,6 +205,36 @@ pub(crate) struct ServeFlags {
     /// Threads to compute with
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchFlags {
+    /// A model's name, or a path to a .gguf file
+    pub model: String,
+    /// Tokens of the prompts to read
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
+    pub prefill: Vec<usize>,
+    /// Tokens to generate; 0 is none
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub decode: usize,
+    /// Tokens before those that are generated
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "0")]
+    pub context: Vec<usize>,
+    /// Sequences to generate at once
+    #[arg(long, value_name = "COUNT", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub batch: Vec<u16>,
+    /// Times that each is run; the median counts
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub repeat: u16,
+    /// Threads to compute with
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Instruction set to use, instead of the best
+    #[arg(long, value_name = "NAME")]
+    pub kernels: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod assemble;
 mod commands;
 mod flags;
 mod library;
+mod measure;
 mod parameters;
 mod remote;
 mod session;

@@ -1,6 +1,7 @@
 //! The commands, one file each. A command gets a [`Context`] and its flags, and returns; what went wrong is said by
 //! `main`, once.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod cp;
 pub(crate) mod eval;
@@ -58,6 +59,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Ps => ps::run(context),
         Command::Stop(flags) => stop::run(context, flags),
         Command::Serve(flags) => serve::run(context, flags),
+        Command::Bench(flags) => bench::run(context, flags),
         Command::Eval(arguments) => eval::run(context, arguments),
         Command::Completions(flags) => completions::run(context, flags),
     }

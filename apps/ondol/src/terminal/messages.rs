@@ -205,6 +205,26 @@ messages! {
     RowEmbeddingLength: "embedding length", "임베딩 길이";
     RowQuantization: "quantization", "양자화";
 
+    // The screen of `bench`.
+    BenchMachine: "{threads} threads, {kernels} kernels", "스레드 {threads}개, {kernels} 커널";
+    BenchRowMachine: "machine", "기기";
+    BenchRowWeights: "weights", "가중치";
+    BenchRowLoad: "load time", "불러오는 시간";
+    BenchRowFirstToken: "first token after", "첫 토큰까지";
+    BenchRowMemory: "peak memory", "최대 메모리";
+    BenchRowBandwidth: "memory bandwidth", "메모리 대역폭";
+    BenchColumnWork: "WORK", "작업";
+    BenchColumnSpeed: "TOKENS/S", "토큰/초";
+    BenchColumnStreamed: "READ GB/S", "읽기 GB/초";
+    BenchColumnShare: "OF BANDWIDTH", "대역폭 대비";
+    BenchPrefill: "prefill {tokens}", "입력 {tokens}토큰";
+    BenchDecode: "decode {tokens}", "생성 {tokens}토큰";
+    BenchDecodeAfter: "decode {tokens} after {context}", "{context}토큰 뒤 생성 {tokens}토큰";
+    BenchDecodeBatch: "decode {tokens}, {batch} at once", "{batch}개를 한꺼번에 생성 {tokens}토큰";
+    BenchSkipped:
+        "left out: {work}, the model's context holds {context} tokens",
+        "건너뜀: {work}. 모델의 문맥에는 {context}토큰만 들어갑니다";
+
     // The interactive prompt.
     Placeholder: "Send a message (/? for help)", "메시지를 입력하세요 (/? 도움말)";
     LeaveHint: "Use Ctrl + d or /bye to exit.", "끝내려면 Ctrl + d 또는 /bye를 쓰세요.";
