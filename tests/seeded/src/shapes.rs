@@ -17,7 +17,7 @@ use weights::gguf::write::Writer;
 
 use crate::{
     SEED,
-    blocks::fill_blocks,
+    blocks::{fill_blocks, matrix},
     families::file_type,
     random::{matrix_scale, numbers},
     vocabulary,
@@ -292,6 +292,9 @@ fn fill(tensor: &Tensor, bytes: usize, out: &mut dyn Write) -> io::Result<()> {
 /// Blocks of random weights in the order of the file: what a matrix of `rows` rows of `row_len` is made of.
 #[must_use]
 pub fn random_matrix(name: &str, block_type: BlockType, row_len: usize, rows: usize) -> Vec<u8> {
+    if matches!(block_type, BlockType::F32 | BlockType::F16 | BlockType::BF16) {
+        return matrix(SEED, name, row_len, rows, block_type);
+    }
     let row_bytes = block_type.row_bytes(row_len).unwrap_or_default();
     let mut bytes = vec![0; row_bytes * rows];
     fill_blocks(SEED, name, 0, block_type, matrix_scale(row_len), &mut bytes);

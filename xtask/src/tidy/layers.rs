@@ -61,8 +61,7 @@ fn check_crate(member: &Crate, allowed: &Allowed, crates: &Crates, findings: &mu
     for dependency in &member.dependencies {
         let Some(target) = crates.get(&dependency.name) else { continue };
         // What stands beside the house is for tests, also for a crate that may use all.
-        let of_the_house = !target.folder.starts_with("tests/") && target.folder != "xtask";
-        let in_product = (allowed.all && of_the_house) || allowed.product.contains(&dependency.name);
+        let in_product = (allowed.all && target.is_house()) || allowed.product.contains(&dependency.name);
         let permitted = match dependency.kind {
             Kind::Normal | Kind::Build => in_product,
             Kind::Dev => in_product || allowed.tests.contains(&dependency.name),

@@ -14,8 +14,11 @@ const ROOT: &str = "Cargo.toml";
 /// Crates that may have Cargo features.
 const WITH_FEATURES: [&str; 2] = ["gpu", "ondol"];
 
-/// The folders of crates, outermost first in the picture of the house; `tests` and `xtask` stand beside it.
-const FLOORS: [&str; 7] = ["apps", "platform", "knowledge", "inference", "base", "tests", "xtask"];
+/// The folders of crates, outermost first in the picture of the house.
+const FLOORS: [&str; 8] = ["apps", "platform", "knowledge", "inference", "base", "benches", "tests", "xtask"];
+
+/// Those of them that stand beside the house.
+const BESIDE: [&str; 3] = ["benches", "tests", "xtask"];
 
 /// How a crate asks for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,11 @@ pub(crate) struct Crate {
 }
 
 impl Crate {
+    /// Whether it is a part of the product, not a tool or a help for tests beside it.
+    pub(crate) fn is_house(&self) -> bool {
+        !BESIDE.contains(&self.folder.split('/').next().unwrap_or_default())
+    }
+
     pub(crate) fn manifest(&self) -> String {
         format!("{}/Cargo.toml", self.folder)
     }

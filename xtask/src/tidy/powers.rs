@@ -1,7 +1,7 @@
 //! Who may do what: the powers of ARCHITECTURE.md. A row names a power and the crates or modules (`registry::pull`)
 //! that hold it; what a power looks like in a manifest or in code stands here.
 //!
-//! Code under `#[cfg(test)]`, in `tests/` folders and in `xtask` is free: tests start servers and processes, and read
+//! Code under `#[cfg(test)]`, in `tests/` folders in `benches` and in `xtask` is free: tests start servers and processes, and read
 //! clocks. The check sees names as they are written; it is a fence along the path, not a wall.
 
 use std::collections::BTreeSet;
@@ -126,7 +126,7 @@ pub(crate) fn exists(tree: &Tree, crates: &Crates, holder: &str) -> bool {
 
 fn check_power(tree: &Tree, crates: &Crates, power: &Power, holders: &[&str], findings: &mut Vec<Finding>) {
     let hint = format!("only {} may {}: go through it", list(holders), verb(power.name));
-    for member in crates.values().filter(|member| is_house(member)) {
+    for member in crates.values().filter(|member| member.is_house()) {
         let crate_holds =
             holders.iter().any(|holder| holder.split("::").next() == Some(member.name.as_str()));
         if crate_holds {
@@ -142,7 +142,7 @@ fn check_power(tree: &Tree, crates: &Crates, power: &Power, holders: &[&str], fi
     let tests = test_files(tree);
     for (path, source) in tree.rust() {
         let Some(module) =
-            crates.values().filter(|member| is_house(member)).find_map(|member| module_in(member, path))
+            crates.values().filter(|member| member.is_house()).find_map(|member| module_in(member, path))
         else {
             continue;
         };
@@ -180,11 +180,6 @@ fn list(holders: &[&str]) -> String {
 /// The power's name after "may".
 fn verb(name: &str) -> &str {
     if name == "async" { "be async" } else { name }
-}
-
-/// A crate of the product, not one beside it.
-fn is_house(member: &Crate) -> bool {
-    !member.folder.starts_with("tests/") && member.folder != "xtask"
 }
 
 /// The module that a source file holds, as `crate::module::…`; `None` for files outside every `src`.
