@@ -3,6 +3,7 @@
 
 use contract::{GenerateError, Input, Limits, Message, Request, Role};
 use text::EncodeOptions;
+use text::template::{Moment, RenderOptions};
 
 use crate::loaded::Loaded;
 
@@ -16,13 +17,13 @@ pub(crate) struct Prompt {
 }
 
 /// Builds the prompt of a request.
-pub(crate) fn prompt(loaded: &Loaded, request: &Request) -> Result<Prompt, GenerateError> {
+pub(crate) fn prompt(loaded: &Loaded, request: &Request, now: Moment) -> Result<Prompt, GenerateError> {
     refuse_unsupported(loaded, request)?;
     let context = context(loaded, &request.limits);
     let (tokens, dropped_messages) = match &request.input {
-        Input::Chat { messages, .. } => chat(loaded, messages, request.limits.truncate, context)?,
+        Input::Chat { messages, .. } => chat(loaded, messages, request.limits.truncate, context, now)?,
         Input::Prompt { prompt, system, context } => {
-            (instruction(loaded, prompt, system.as_deref(), context)?, 0)
+            (instruction(loaded, prompt, system.as_deref(), context, now)?, 0)
         }
         Input::Text(text) => (encode(loaded, text, true)?, 0),
         Input::Tokens(tokens) => (tokens.clone(), 0),
@@ -72,6 +73,7 @@ fn chat(
     messages: &[Message],
     truncate: bool,
     context: u32,
+    now: Moment,
 ) -> Result<(Vec<u32>, u32), GenerateError> {
     let mut messages = messages.to_vec();
     if let Some(system) = &loaded.located.system
@@ -80,7 +82,7 @@ fn chat(
         messages.insert(0, Message::new(Role::System, system));
     }
     let fits = |tokens: &[u32]| (tokens.len() as u64) < u64::from(context);
-    let whole = render(loaded, &messages, true)?;
+    let whole = render(loaded, &messages, true, now)?;
     // The last message is never dropped, and neither is a system message.
     let droppable = messages.iter().rev().skip(1).filter(|message| message.role != Role::System).count();
     if fits(&whole) || !truncate || droppable == 0 {
@@ -88,10 +90,10 @@ fn chat(
     }
     // Fewer messages never make more tokens: halve until the fewest that must go are found.
     let (mut too_few, mut enough) = (0, droppable);
-    let mut best = render(loaded, &without(&messages, droppable), true)?;
+    let mut best = render(loaded, &without(&messages, droppable), true, now)?;
     while enough - too_few > 1 {
         let middle = too_few.midpoint(enough);
-        let tokens = render(loaded, &without(&messages, middle), true)?;
+        let tokens = render(loaded, &without(&messages, middle), true, now)?;
         if fits(&tokens) {
             (enough, best) = (middle, tokens);
         } else {
@@ -118,23 +120,32 @@ fn instruction(
     prompt: &str,
     system: Option<&str>,
     context: &[u32],
+    now: Moment,
 ) -> Result<Vec<u32>, GenerateError> {
     let system = system.or(loaded.located.system.as_deref());
     let mut messages: Vec<Message> =
         system.map(|text| Message::new(Role::System, text)).into_iter().collect();
     messages.push(Message::new(Role::User, prompt));
     let mut tokens = context.to_vec();
-    tokens.extend(render(loaded, &messages, context.is_empty())?);
+    tokens.extend(render(loaded, &messages, context.is_empty(), now)?);
     Ok(tokens)
 }
 
 /// Messages to tokens by the chat template. A base model has none: it gets the texts, a blank line between them.
-fn render(loaded: &Loaded, messages: &[Message], start: bool) -> Result<Vec<u32>, GenerateError> {
+fn render(
+    loaded: &Loaded,
+    messages: &[Message],
+    start: bool,
+    now: Moment,
+) -> Result<Vec<u32>, GenerateError> {
+    let options = RenderOptions { add_generation_prompt: true, now: Some(now), ..RenderOptions::default() };
     let text = match &loaded.template {
-        Some(template) => template.render(messages, &[], true).map_err(|error| GenerateError::Invalid {
-            parameter: Some("messages"),
-            message: format!("the model's chat template refuses this conversation: {error}"),
-        })?,
+        Some(template) => {
+            template.render_with(messages, &[], &options).map_err(|error| GenerateError::Invalid {
+                parameter: Some("messages"),
+                message: format!("the model's chat template refuses this conversation: {error}"),
+            })?
+        }
         None => {
             let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
             texts.join("\n\n")

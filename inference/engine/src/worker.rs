@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::{
     Event as Told, EventSink, FinishReason, Finished, GenerateError, Input, KeepAlive, Request, Started,
@@ -12,6 +12,7 @@ use contract::{
 };
 use kernels::{Batch, Compute, Cpu, KvType, Pages, Span};
 use model::Workspace;
+use text::template::Moment;
 
 use crate::loaded::Loaded;
 use crate::prompt::prompt;
@@ -41,6 +42,12 @@ pub(crate) trait WorkerHost {
     fn idle_until(&mut self, deadline: Option<Instant>);
     /// The worker wants to end because its time is up. `false`: a request is on its way, go on.
     fn may_end(&mut self, commands: &Receiver<Command>) -> Result<(), Command>;
+}
+
+/// The time of day, for templates that print the date; told in UTC.
+fn now() -> Moment {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Moment { unix_seconds: since.map_or(0, |since| since.as_secs() as i64), offset_seconds: 0 }
 }
 
 /// Bounds of a worker.
@@ -185,7 +192,7 @@ impl Worker {
             sink.send(Told::Failed(GenerateError::Invalid { parameter: Some(name), message }));
             return;
         }
-        let prompt = match prompt(&self.loaded, &request) {
+        let prompt = match prompt(&self.loaded, &request, now()) {
             Ok(prompt) => prompt,
             Err(error) => {
                 sink.send(Told::Failed(error));

@@ -2,7 +2,8 @@
 //!
 //! For each 32 columns: the quants of sixteen rows as unsigned bytes `u`, multiplied with int8 activations `a`
 //! (`x ≈ d·a`) in exact integers; then in f32, in ascending order of columns,
-//! `out += Σua · (scale·d)` and `out += Σa·d · (−offset·scale or −minimum)`.
+//! `out += Σ(u − offset)a · (scale·d)` and, for types with a minimum, `out += Σa·d · (−minimum)`. The offset is a power of
+//! two and its part, `−offset·Σa`, is what the integer sum begins with.
 //! An output element is accumulated in that one order whatever tile, batch or thread it is computed in.
 //!
 //! Bytes a weight: the file's. Operations: 2 a weight and token. Error against exact products: that of rounding
@@ -27,6 +28,10 @@ pub(crate) struct Block {
     pub scale: f32,
     /// Σ quants · scale: of the first sixteen, the last sixteen, and all.
     pub sums: [f32; 3],
+    /// −Σ quants of the same.
+    pub minus: [i32; 3],
+    /// Fills a cache line.
+    _rest: u32,
 }
 
 /// The most tokens of a tile.
@@ -116,24 +121,23 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
                 R::prefetch(from);
             }
             let quads = F::quads::<R>(from);
-            let (scale, minus) = F::scales::<R>(record, step, header);
+            let scale = F::scales::<R>(record, step, header);
+            let minus = F::minima::<R>(record, step, header);
             let blocks = &blocks[step * T..][..T];
-            let mut ints = [[R::no_ints(); T]; 2];
-            for q in 0..8 {
-                // One sum for all 32, or one for each half.
-                let half = if F::HALVES { q / 4 } else { 0 };
-                for t in 0..T {
-                    ints[half][t] = R::dot_of::<F>(ints[half][t], quads[q], blocks[t].quants[q]);
-                }
+            if F::HALVES {
+                // One half after the other: only one half's integers are in registers at a time.
+                let (first, last) =
+                    ([quads[0], quads[1], quads[2], quads[3]], [quads[4], quads[5], quads[6], quads[7]]);
+                step_part::<R, F, T, 4>(first, 0, 0, scale[0], blocks, &mut sums);
+                step_part::<R, F, T, 4>(last, 4, 1, scale[1], blocks, &mut sums);
+            } else {
+                step_part::<R, F, T, 8>(quads, 0, 2, scale[0], blocks, &mut sums);
             }
             for t in 0..T {
-                let d = R::splat(blocks[t].scale);
-                sums[t] = sums[t].fma(R::floats(ints[0][t]), scale[0].mul(d));
-                if F::HALVES {
-                    sums[t] = sums[t].fma(R::floats(ints[1][t]), scale[1].mul(d));
+                if F::OFFSET_BITS == 0 && F::HALVES {
                     sums[t] = sums[t].fma(minus[0], R::splat(blocks[t].sums[0]));
                     sums[t] = sums[t].fma(minus[1], R::splat(blocks[t].sums[1]));
-                } else {
+                } else if F::OFFSET_BITS == 0 {
                     sums[t] = sums[t].fma(minus[0], R::splat(blocks[t].sums[2]));
                 }
             }
@@ -143,6 +147,33 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
         let mut lanes = [0.0; 16];
         sums[t].store(&mut lanes);
         tile.row(token + t)[first..first + count].copy_from_slice(&lanes[..count]);
+    }
+}
+
+/// `Q` quads with one scale, from `first` on: their integers, then `sums += integers · (scale·d)`. `part` names the sum of
+/// the activations that the offset is taken with.
+#[inline(always)]
+fn step_part<R: Rows, F: Quants, const T: usize, const Q: usize>(
+    quads: [R::Bytes; Q],
+    first: usize,
+    part: usize,
+    scale: R,
+    blocks: &[Block],
+    sums: &mut [R; T],
+) {
+    let mut ints = [R::no_ints(); T];
+    if F::OFFSET_BITS > 0 {
+        for t in 0..T {
+            ints[t] = R::shifted(blocks[t].minus[part], F::OFFSET_BITS);
+        }
+    }
+    for q in 0..Q {
+        for t in 0..T {
+            ints[t] = R::dot_of::<F>(ints[t], quads[q], blocks[t].quants[first + q]);
+        }
+    }
+    for t in 0..T {
+        sums[t] = sums[t].fma(R::floats(ints[t]), scale.mul(R::splat(blocks[t].scale)));
     }
 }
 
@@ -171,6 +202,8 @@ trait Quants {
     const HALVES: bool = false;
     /// Quants may exceed 127.
     const WIDE: bool = false;
+    /// Quants are stored with this power of two added; 0 for types that have minima instead.
+    const OFFSET_BITS: u32;
 
     /// Eight quads, `[row][4 columns]` each.
     fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8];
@@ -178,8 +211,14 @@ trait Quants {
     /// What a record says for all its steps.
     fn header<R: Rows>(record: &[u8]) -> [R; 2];
 
-    /// Of one step: the scales, and −offset·scale or −minimum.
-    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> ([R; 2], [R; 2]);
+    /// The scales of one step: one, or one for each half.
+    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2];
+
+    /// What is added for each unit of activation, by types with minima.
+    #[inline(always)]
+    fn minima<R: Rows>(_record: &[u8], _step: usize, header: [R; 2]) -> [R; 2] {
+        header
+    }
 }
 
 #[inline(always)]
@@ -247,7 +286,7 @@ fn pair_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
 
 /// One f16 scale for each 32, and a fixed offset.
 macro_rules! half_scaled {
-    ($name:ident, $bytes:literal, $quads:path, $offset:literal, wide $wide:literal) => {
+    ($name:ident, $bytes:literal, $quads:path, offset $bits:literal, wide $wide:literal) => {
         struct $name;
 
         impl Quants for $name {
@@ -255,6 +294,7 @@ macro_rules! half_scaled {
             const STEPS: usize = 1;
             const RECORD_BYTES: usize = 32;
             const WIDE: bool = $wide;
+            const OFFSET_BITS: u32 = $bits;
 
             #[inline(always)]
             fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
@@ -267,9 +307,8 @@ macro_rules! half_scaled {
             }
 
             #[inline(always)]
-            fn scales<R: Rows>(_: &[u8], _: usize, header: [R; 2]) -> ([R; 2], [R; 2]) {
-                let minus = header[0].mul(R::splat(-$offset));
-                (header, [minus, minus])
+            fn scales<R: Rows>(_: &[u8], _: usize, header: [R; 2]) -> [R; 2] {
+                header
             }
         }
     };
@@ -284,10 +323,10 @@ fn byte_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
     quads
 }
 
-half_scaled!(Q4_0, 256, nibble_quads::<R>, 8.0, wide false);
-half_scaled!(Q5_0, 320, five_bit_quads::<R>, 16.0, wide false);
-half_scaled!(Q8_0, 512, byte_quads::<R>, 128.0, wide true);
-half_scaled!(Iq4Nl, 256, level_quads::<R>, 128.0, wide true);
+half_scaled!(Q4_0, 256, nibble_quads::<R>, offset 3, wide false);
+half_scaled!(Q5_0, 320, five_bit_quads::<R>, offset 4, wide false);
+half_scaled!(Q8_0, 512, byte_quads::<R>, offset 7, wide true);
+half_scaled!(Iq4Nl, 256, level_quads::<R>, offset 7, wide true);
 
 /// An f16 scale and an f16 minimum for each 32; the minimum is added.
 macro_rules! half_scaled_with_minimum {
@@ -298,6 +337,7 @@ macro_rules! half_scaled_with_minimum {
             const QUANTS_BYTES: usize = $bytes;
             const STEPS: usize = 1;
             const RECORD_BYTES: usize = 64;
+            const OFFSET_BITS: u32 = 0;
 
             #[inline(always)]
             fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
@@ -310,8 +350,13 @@ macro_rules! half_scaled_with_minimum {
             }
 
             #[inline(always)]
-            fn scales<R: Rows>(_: &[u8], _: usize, header: [R; 2]) -> ([R; 2], [R; 2]) {
-                ([header[0]; 2], [header[1]; 2])
+            fn scales<R: Rows>(_: &[u8], _: usize, header: [R; 2]) -> [R; 2] {
+                [header[0]; 2]
+            }
+
+            #[inline(always)]
+            fn minima<R: Rows>(_: &[u8], _: usize, header: [R; 2]) -> [R; 2] {
+                [header[1]; 2]
             }
         }
     };
@@ -329,6 +374,7 @@ macro_rules! super_scaled_with_minimum {
             const QUANTS_BYTES: usize = $bytes;
             const STEPS: usize = 8;
             const RECORD_BYTES: usize = 64 + 256;
+            const OFFSET_BITS: u32 = 0;
 
             #[inline(always)]
             fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
@@ -341,10 +387,13 @@ macro_rules! super_scaled_with_minimum {
             }
 
             #[inline(always)]
-            fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> ([R; 2], [R; 2]) {
-                let scale = header[0].mul(R::from_u8(sixteen(record, 64 + step * 16), 0, 255));
-                let minus = header[1].mul(R::from_u8(sixteen(record, 64 + 128 + step * 16), 0, 255));
-                ([scale; 2], [minus; 2])
+            fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2] {
+                [header[0].mul(R::from_u8(sixteen(record, 64 + step * 16), 0, 255)); 2]
+            }
+
+            #[inline(always)]
+            fn minima<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2] {
+                [header[1].mul(R::from_u8(sixteen(record, 64 + 128 + step * 16), 0, 255)); 2]
             }
         }
     };
@@ -361,6 +410,7 @@ impl Quants for Q2_K {
     const STEPS: usize = 8;
     const RECORD_BYTES: usize = 64 + 256;
     const HALVES: bool = true;
+    const OFFSET_BITS: u32 = 0;
 
     #[inline(always)]
     fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
@@ -373,17 +423,21 @@ impl Quants for Q2_K {
     }
 
     #[inline(always)]
-    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> ([R; 2], [R; 2]) {
+    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2] {
         let (first, last) = (sixteen(record, 64 + step * 32), sixteen(record, 64 + step * 32 + 16));
-        let scale = [header[0].mul(R::from_u8(first, 0, 15)), header[0].mul(R::from_u8(last, 0, 15))];
-        let minus = [header[1].mul(R::from_u8(first, 4, 15)), header[1].mul(R::from_u8(last, 4, 15))];
-        (scale, minus)
+        [header[0].mul(R::from_u8(first, 0, 15)), header[0].mul(R::from_u8(last, 0, 15))]
+    }
+
+    #[inline(always)]
+    fn minima<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2] {
+        let (first, last) = (sixteen(record, 64 + step * 32), sixteen(record, 64 + step * 32 + 16));
+        [header[1].mul(R::from_u8(first, 4, 15)), header[1].mul(R::from_u8(last, 4, 15))]
     }
 }
 
 /// Signed scales of sixteen columns each under one f16, and a fixed offset.
 macro_rules! signed_halves {
-    ($name:ident, $bytes:literal, $offset:literal, $quads:expr) => {
+    ($name:ident, $bytes:literal, $quads:path, offset $bits:literal) => {
         struct $name;
 
         impl Quants for $name {
@@ -391,6 +445,7 @@ macro_rules! signed_halves {
             const STEPS: usize = 8;
             const RECORD_BYTES: usize = 32 + 256;
             const HALVES: bool = true;
+            const OFFSET_BITS: u32 = $bits;
 
             #[inline(always)]
             fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
@@ -403,11 +458,10 @@ macro_rules! signed_halves {
             }
 
             #[inline(always)]
-            fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> ([R; 2], [R; 2]) {
+            fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2] {
                 let first = header[0].mul(R::from_i8(sixteen(record, 32 + step * 32)));
                 let last = header[0].mul(R::from_i8(sixteen(record, 32 + step * 32 + 16)));
-                let offset = R::splat(-$offset);
-                ([first, last], [first.mul(offset), last.mul(offset)])
+                [first, last]
             }
         }
     };
@@ -433,8 +487,8 @@ fn three_bit_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
     quads
 }
 
-signed_halves!(Q6_K, 384, 32.0, six_bit_quads::<R>);
-signed_halves!(Q3_K, 192, 4.0, three_bit_quads::<R>);
+signed_halves!(Q6_K, 384, six_bit_quads::<R>, offset 5);
+signed_halves!(Q3_K, 192, three_bit_quads::<R>, offset 2);
 
 /// Sixteen uneven levels, a signed scale each 32 under one f16.
 struct Iq4Xs;
@@ -444,6 +498,7 @@ impl Quants for Iq4Xs {
     const STEPS: usize = 8;
     const RECORD_BYTES: usize = 32 + 128;
     const WIDE: bool = true;
+    const OFFSET_BITS: u32 = 7;
 
     #[inline(always)]
     fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
@@ -456,9 +511,8 @@ impl Quants for Iq4Xs {
     }
 
     #[inline(always)]
-    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> ([R; 2], [R; 2]) {
-        let scale = header[0].mul(R::from_i8(sixteen(record, 32 + step * 16)));
-        ([scale; 2], [scale.mul(R::splat(-128.0)); 2])
+    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2] {
+        [header[0].mul(R::from_i8(sixteen(record, 32 + step * 16))); 2]
     }
 }
 
@@ -469,6 +523,7 @@ impl Quants for Iq2Xxs {
     const QUANTS_BYTES: usize = 192;
     const STEPS: usize = 8;
     const RECORD_BYTES: usize = 32 + 128;
+    const OFFSET_BITS: u32 = 6;
 
     #[inline(always)]
     fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
@@ -488,9 +543,8 @@ impl Quants for Iq2Xxs {
     }
 
     #[inline(always)]
-    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> ([R; 2], [R; 2]) {
-        let scale = header[0].mul(R::from_u8(sixteen(record, 32 + step * 16), 0, 255));
-        ([scale; 2], [scale.mul(R::splat(-64.0)); 2])
+    fn scales<R: Rows>(record: &[u8], step: usize, header: [R; 2]) -> [R; 2] {
+        [header[0].mul(R::from_u8(sixteen(record, 32 + step * 16), 0, 255)); 2]
     }
 }
 
@@ -527,6 +581,8 @@ pub(crate) fn quantise<R: Rows>(x: &[f32], tile: usize, out: &mut [Block]) {
             *word = i32::from_le_bytes(*bytes);
         }
         out.scale = scale;
-        out.sums = [sums[0], sums[1], sums[0] + sums[1]].map(|sum| sum as f32 * scale);
+        let sums = [sums[0], sums[1], sums[0] + sums[1]];
+        out.sums = sums.map(|sum| sum as f32 * scale);
+        out.minus = sums.map(|sum| -sum);
     }
 }

@@ -28,6 +28,8 @@ pub(crate) trait Rows: Lanes {
     /// `from - byte` where the mask's bit of that byte is set, the byte itself elsewhere.
     fn taken_from(bytes: Self::Bytes, mask: u64, from: u8) -> Self::Bytes;
     fn no_ints() -> Self::Ints;
+    /// `value · 2^left` in every lane.
+    fn shifted(value: i32, left: u32) -> Self::Ints;
     /// `sum[r] + Σ bytes[4r + i] · activations[i]`; bytes above 127 only if `WIDE`.
     fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints;
     fn floats(ints: Self::Ints) -> Self;
@@ -89,6 +91,11 @@ impl Rows for Portable {
     #[inline(always)]
     fn no_ints() -> [i32; 16] {
         [0; 16]
+    }
+
+    #[inline(always)]
+    fn shifted(value: i32, left: u32) -> [i32; 16] {
+        [value << left; 16]
     }
 
     #[inline(always)]

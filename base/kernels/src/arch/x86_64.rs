@@ -228,6 +228,15 @@ impl Rows for Avx2 {
     }
 
     #[inline(always)]
+    fn shifted(value: i32, left: u32) -> Self::Ints {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe {
+            let ints = _mm256_sll_epi32(_mm256_set1_epi32(value), _mm_cvtsi32_si128(left as i32));
+            (ints, ints)
+        }
+    }
+
+    #[inline(always)]
     fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints {
         // SAFETY: called only under AVX2; no memory is touched.
         unsafe {
@@ -371,6 +380,12 @@ impl Rows for Avx512 {
     fn no_ints() -> __m512i {
         // SAFETY: called only under AVX-512; no memory is touched.
         unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn shifted(value: i32, left: u32) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { _mm512_sll_epi32(_mm512_set1_epi32(value), _mm_cvtsi32_si128(left as i32)) }
     }
 
     #[inline(always)]
