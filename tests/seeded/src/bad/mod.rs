@@ -97,7 +97,7 @@ mod tests {
         // Otherwise a case could be refused for what the rebuilding broke.
         for family in Family::ALL {
             let before = sound(family);
-            assert!(contents::edited(&before, &[], |_| {}) == before, "{}", family.name());
+            assert!(edited(&before, &[], |_| {}) == before, "{}", family.name());
         }
     }
 }
