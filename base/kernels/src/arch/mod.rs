@@ -32,6 +32,8 @@ enum Kind {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
@@ -52,6 +54,9 @@ impl Level {
             if x86_64::has_avx2() {
                 levels.push(Self(Kind::Avx2));
             }
+            if x86_64::has_avx_vnni() {
+                levels.push(Self(Kind::AvxVnni));
+            }
             if x86_64::has_avx2() && x86_64::has_avx512() {
                 levels.push(Self(Kind::Avx512));
             }
@@ -67,6 +72,8 @@ impl Level {
             Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
         }
@@ -103,6 +110,9 @@ macro_rules! dispatch {
                     // SAFETY: a level is only made after its features were detected on this machine.
                     #[cfg(target_arch = "x86_64")]
                     Kind::Avx2 => unsafe { x86_64::avx2::$name($($argument),*) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "x86_64")]
+                    Kind::AvxVnni => unsafe { x86_64::avx_vnni::$name($($argument),*) },
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
                     Kind::Avx512 => unsafe { x86_64::avx512::$name($($argument),*) },

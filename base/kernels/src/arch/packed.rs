@@ -89,23 +89,38 @@ fn run<R: Rows, F: Quants>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
         while token < task.tokens {
             let len = tile_len(token, task.tokens);
             let blocks = &task.blocks[token * steps..][..len * steps];
+            let part = TokenTile { blocks, len, token };
             match len {
-                8 => multiply::<R, F, 8>(weights, blocks, token, first, count, tile),
-                4 => multiply::<R, F, 4>(weights, blocks, token, first, count, tile),
-                2 => multiply::<R, F, 2>(weights, blocks, token, first, count, tile),
-                _ => multiply::<R, F, 1>(weights, blocks, token, first, count, tile),
+                8 if R::TOKENS == 8 => multiply::<R, F, 8>(weights, &part, 0, first, count, tile),
+                8 => {
+                    multiply::<R, F, 4>(weights, &part, 0, first, count, tile);
+                    multiply::<R, F, 4>(weights, &part, 4, first, count, tile);
+                }
+                4 => multiply::<R, F, 4>(weights, &part, 0, first, count, tile),
+                2 => multiply::<R, F, 2>(weights, &part, 0, first, count, tile),
+                _ => multiply::<R, F, 1>(weights, &part, 0, first, count, tile),
             }
             token += len;
         }
     }
 }
 
-/// One group with `T` tokens.
+/// The blocks of some tokens.
+struct TokenTile<'a> {
+    /// `[column / 32][token]`.
+    blocks: &'a [Block],
+    /// Tokens in the tile.
+    len: usize,
+    /// The first of them.
+    token: usize,
+}
+
+/// One group with `T` tokens of a tile, from `from_token` on.
 #[inline(always)]
 fn multiply<R: Rows, F: Quants, const T: usize>(
     weights: Group<'_>,
-    blocks: &[Block],
-    token: usize,
+    part: &TokenTile<'_>,
+    from_token: usize,
     first: usize,
     count: usize,
     tile: &mut Tile<'_>,
@@ -113,7 +128,7 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
     let mut sums = [R::zero(); T];
     let records = weights.scales.chunks_exact(F::RECORD_BYTES);
     let quants = weights.quants.chunks_exact(F::QUANTS_BYTES * F::STEPS);
-    for ((record, quants), blocks) in records.zip(quants).zip(blocks.chunks_exact(T * F::STEPS)) {
+    for ((record, quants), blocks) in records.zip(quants).zip(part.blocks.chunks_exact(part.len * F::STEPS)) {
         let header = F::header::<R>(record);
         for step in 0..F::STEPS {
             let from = &quants[step * F::QUANTS_BYTES..][..F::QUANTS_BYTES];
@@ -123,7 +138,7 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
             let quads = F::quads::<R>(from);
             let scale = F::scales::<R>(record, step, header);
             let minus = F::minima::<R>(record, step, header);
-            let blocks = &blocks[step * T..][..T];
+            let blocks = &blocks[step * part.len + from_token..][..T];
             if F::HALVES {
                 // One half after the other: only one half's integers are in registers at a time.
                 let (first, last) =
@@ -146,7 +161,7 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
     for t in 0..T {
         let mut lanes = [0.0; 16];
         sums[t].store(&mut lanes);
-        tile.row(token + t)[first..first + count].copy_from_slice(&lanes[..count]);
+        tile.row(part.token + from_token + t)[first..first + count].copy_from_slice(&lanes[..count]);
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) trait Rows: Lanes {
     type Bytes: Copy;
     /// Sixteen i32.
     type Ints: Copy;
+    /// Tokens whose sums fit the registers: 4 or 8.
+    const TOKENS: usize;
 
     fn bytes(from: &[u8; 64]) -> Self::Bytes;
     /// The low nibble of each byte.
@@ -49,6 +51,7 @@ pub(crate) trait Rows: Lanes {
 impl Rows for Portable {
     type Bytes = [u8; 64];
     type Ints = [i32; 16];
+    const TOKENS: usize = 4;
 
     #[inline(always)]
     fn bytes(from: &[u8; 64]) -> [u8; 64] {

@@ -27,11 +27,15 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
-/// Sixteen lanes in two AVX registers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Avx2(__m256, __m256);
+pub(super) fn has_avx_vnni() -> bool {
+    has_avx2() && is_x86_feature_detected!("avxvnni")
+}
 
-impl Lanes for Avx2 {
+/// Sixteen lanes in two AVX registers; `VNNI`: with the integer products of AVX-VNNI.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Avx2<const VNNI: bool>(__m256, __m256);
+
+impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     #[inline(always)]
     fn zero() -> Self {
         // SAFETY: called only under AVX2, as the trait demands; no memory is touched.
@@ -79,7 +83,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
-        // SAFETY: called only under AVX2, whose entry this is.
+        // SAFETY: called only under AVX2, whose entry this is; AVX-VNNI has nothing to add.
         unsafe { avx2::unpack(kind, bytes, out) }
     }
 }
@@ -150,9 +154,11 @@ impl Lanes for Avx512 {
     }
 }
 
-impl Rows for Avx2 {
+impl<const VNNI: bool> Rows for Avx2<VNNI> {
     type Bytes = (__m256i, __m256i);
     type Ints = (__m256i, __m256i);
+    // Sixteen registers: four tokens' integers take half of them.
+    const TOKENS: usize = 4;
 
     #[inline(always)]
     fn bytes(from: &[u8; 64]) -> Self::Bytes {
@@ -238,10 +244,16 @@ impl Rows for Avx2 {
 
     #[inline(always)]
     fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints {
-        // SAFETY: called only under AVX2; no memory is touched.
+        // SAFETY: called only under AVX2, and under AVX-VNNI if `VNNI`; no memory is touched.
         unsafe {
             let a = _mm256_set1_epi32(activations);
             let one = _mm256_set1_epi16(1);
+            if VNNI {
+                return (
+                    _mm256_dpbusd_avx_epi32(sum.0, bytes.0, a),
+                    _mm256_dpbusd_avx_epi32(sum.1, bytes.1, a),
+                );
+            }
             let part = |sum, bytes| {
                 if WIDE {
                     // Pairs of products of bytes above 127 may not fit 16 bits: the top bit is multiplied apart.
@@ -328,6 +340,7 @@ impl Rows for Avx2 {
 impl Rows for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
+    const TOKENS: usize = 8;
 
     #[inline(always)]
     fn bytes(from: &[u8; 64]) -> __m512i {
@@ -475,7 +488,14 @@ pub(super) mod avx2 {
     use super::{
         AttentionTask, Avx2, Block, BlockType, Gate, MatmulTask, PackedTask, Tile, loops, packed, with_loops,
     };
-    with_loops!(entries "avx2,fma,f16c,bmi2", Avx2);
+    with_loops!(entries "avx2,fma,f16c,bmi2", Avx2<false>);
+}
+
+pub(super) mod avx_vnni {
+    use super::{
+        AttentionTask, Avx2, Block, BlockType, Gate, MatmulTask, PackedTask, Tile, loops, packed, with_loops,
+    };
+    with_loops!(entries "avxvnni,avx2,fma,f16c,bmi2", Avx2<true>);
 }
 
 pub(super) mod avx512 {
