@@ -1,10 +1,11 @@
 //! The project's own tools, run as `cargo xtask …`: `tidy` holds the repository to its written rules, `test` runs
-//! everything that CI runs.
+//! everything that CI runs, `bench` says how fast we are.
 //!
 //! It stands beside the house, in no journey; nothing depends on it. It deliberately knows no crate of ours: it reads
 //! files and starts the programs that people start. Tests: unit, fixtures (small workspaces with one fault each), and
 //! the repository itself.
 
+mod bench;
 mod journeys;
 mod supply;
 mod test;
@@ -21,6 +22,9 @@ cargo xtask COMMAND
   test                    everything: format, tidy, lints, tests, then the journeys with real weights
   test --fast             all of that but the journeys
   test --journeys [NAME]  only the journeys, or one of them
+  bench WHAT [FILTER…]    speed of kernels, model, peers or all of them, beside the machine's limits
+                          (docs/reference/bench.md says more)
+  shapes FOLDER [NAME…]   random weights in the shapes of real models, as GGUF files
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
         ["test", "--fast"] => test::run(&root, test::Scope::Fast),
         ["test", "--journeys"] => test::run(&root, test::Scope::Journeys(None)),
         ["test", "--journeys", name] => test::run(&root, test::Scope::Journeys(Some((*name).to_owned()))),
+        ["bench", rest @ ..] => bench::run(&root, rest),
+        ["shapes", rest @ ..] => bench::shapes(&root, rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{journeys, supply, tidy};
+use crate::{bench, journeys, supply, tidy};
 
 /// How much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,7 @@ impl Steps<'_> {
             && self.step("supply", || supply::run(root))?
             && self.cargo(BUILD)?
             && self.cargo(TESTS)?
+            && self.step("benches, once each", || bench::try_all(root))?
             && self.cargo(LINTS)?)
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Figures {
     pub weight_bytes: u64,
     /// Bytes of weights that a decode step reads.
     pub streamed_bytes: u64,
+    /// Weights that each token of a prompt is multiplied with: all matrices but table and head.
+    pub matmul_weights: u64,
     pub load_s: f64,
     /// From nothing to the first token of a short prompt, loading included.
     pub first_token_s: f64,
@@ -157,6 +159,7 @@ pub(crate) fn run(
         threads: bench.compute.threads(),
         weight_bytes: loaded.model.weight_bytes(),
         streamed_bytes: bench.streamed_bytes,
+        matmul_weights: matmul_weights(&file),
         load_s: load.as_secs_f64(),
         first_token_s: first_token.as_secs_f64(),
         // Asked before the probe, which takes memory of its own.
@@ -180,6 +183,13 @@ fn streamed_bytes(file: &Gguf) -> u64 {
     let has_head = file.tensor("output.weight").is_some();
     let streamed = file.tensors().iter().filter(|tensor| !(has_head && tensor.name == "token_embd.weight"));
     streamed.map(|tensor| tensor.size_bytes() as u64).sum()
+}
+
+fn matmul_weights(file: &Gguf) -> u64 {
+    let ends = ["token_embd.weight", "output.weight"];
+    let body =
+        file.tensors().iter().filter(|tensor| tensor.shape.len() > 1 && !ends.contains(&&*tensor.name));
+    body.map(|tensor| tensor.elements() as u64).sum()
 }
 
 /// The `VmHWM` line of `/proc/self/status` (proc(5)), which counts in units of 1024 bytes.
@@ -411,6 +421,8 @@ mod tests {
             assert_eq!(run.gb_per_s.is_some(), matches!(run.work, Work::Decode { .. }));
         }
         assert!(figures.first_token_s >= figures.load_s && figures.bandwidth_gb_per_s > 0.0);
+        // Three layers of q and output, k and v, and the three of the feed-forward part.
+        assert_eq!(figures.matmul_weights, 3 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 192));
         // Llama has a head of its own: the table is not streamed.
         assert!(figures.streamed_bytes < figures.weight_bytes);
         let json = serde_json::to_value(&figures).expect("is JSON");

@@ -98,6 +98,7 @@ mod tests {
             threads: 2,
             weight_bytes: 98_000_000,
             streamed_bytes: 98_000_000,
+            matmul_weights: 106_000_000,
             load_s: 0.25,
             first_token_s: 0.5,
             peak_bytes: 0,

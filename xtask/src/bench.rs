@@ -1,0 +1,162 @@
+//! `cargo xtask bench`: how fast we are, beside what the machine could do and beside other engines. Definitions are data,
+//! in `benches/`; what times is a program of its own, built in release; every result is kept as a line of JSON with machine,
+//! commit, date and load.
+//!
+//! `--test` runs each definition once on tiny models in the dev profile and judges no time: that is how CI keeps it alive.
+
+mod definition;
+mod machine;
+mod programs;
+mod results;
+mod rounds;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use machine::Machine;
+use programs::Programs;
+use results::Results;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Kernels,
+    Model,
+    Peers,
+}
+
+/// The command line after `bench`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Options {
+    kinds: Vec<Kind>,
+    test: bool,
+    /// Kernels: words of matrix, type and batch. Models: parts of names.
+    filter: Vec<String>,
+    /// Instead of those of the definition.
+    models: Vec<PathBuf>,
+    rounds: Option<usize>,
+    threads: Option<usize>,
+    kernels: Option<String>,
+    python: Option<PathBuf>,
+    /// Name and command.
+    engines: Vec<(String, String)>,
+}
+
+/// Runs the benches asked for. `false`: an engine failed, what it said stands above.
+pub(crate) fn run(root: &Path, words: &[&str]) -> Result<bool> {
+    let options = Options::parse(words)?;
+    let programs = Programs::at(root, &options)?;
+    programs.build(&options)?;
+    measure(&programs, &options)
+}
+
+/// Every definition once, with the programs that the tests have built.
+pub(crate) fn try_all(root: &Path) -> Result<bool> {
+    let options = Options::parse(&["all", "--test"])?;
+    measure(&Programs::at(root, &options)?, &options)
+}
+
+fn measure(programs: &Programs, options: &Options) -> Result<bool> {
+    let machine = Machine::of(&programs.root)?;
+    let results = Results::open(programs, &machine, options.test)?;
+    let mut good = true;
+    for kind in &options.kinds {
+        good &= match kind {
+            Kind::Kernels => programs.kernels(options, &results)?,
+            Kind::Model => rounds::run(programs, options, &results, "model", &[])?,
+            Kind::Peers => rounds::run(programs, options, &results, "peers", &options.engines)?,
+        };
+    }
+    println!("Results: {}", results.path().display());
+    Ok(good)
+}
+
+/// `cargo xtask shapes FOLDER [NAME…]`.
+pub(crate) fn shapes(root: &Path, words: &[&str]) -> Result<bool> {
+    programs::shapes(root, words)
+}
+
+impl Options {
+    fn parse(words: &[&str]) -> Result<Self> {
+        let mut options = Self::default();
+        let mut words = words.iter();
+        options.kinds = match words.next() {
+            Some(&"kernels") => vec![Kind::Kernels],
+            Some(&"model") => vec![Kind::Model],
+            Some(&"peers") => vec![Kind::Peers],
+            Some(&"all") => vec![Kind::Kernels, Kind::Model, Kind::Peers],
+            _ => bail!("say what to measure: kernels, model, peers or all"),
+        };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+            match *word {
+                "--test" => options.test = true,
+                "--model" => options.models.push(value()?.into()),
+                "--rounds" => options.rounds = Some(value()?.parse().context("--rounds")?),
+                "--threads" => options.threads = Some(value()?.parse().context("--threads")?),
+                "--kernels" => options.kernels = Some((*value()?).to_owned()),
+                "--python" => options.python = Some(value()?.into()),
+                "--engine" => {
+                    let text = value()?;
+                    let (name, command) = text.split_once('=').context("--engine wants NAME='COMMAND'")?;
+                    options.engines.push((name.to_owned(), command.to_owned()));
+                }
+                flag if flag.starts_with("--") => bail!("unknown flag {flag}"),
+                word => options.filter.push(word.to_owned()),
+            }
+        }
+        Ok(options)
+    }
+
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or_else(cores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::definition::Definition;
+    use super::*;
+
+    #[test]
+    fn command_lines() {
+        let line = "peers 1b --model x.gguf --rounds 7 --threads 2 --kernels avx2 --python p --test";
+        let words: Vec<&str> =
+            line.split(' ').chain(["--engine", "other=run {model} -t {threads}"]).collect();
+        let expected = Options {
+            kinds: vec![Kind::Peers],
+            test: true,
+            filter: vec!["1b".to_owned()],
+            models: vec!["x.gguf".into()],
+            rounds: Some(7),
+            threads: Some(2),
+            kernels: Some("avx2".to_owned()),
+            python: Some("p".into()),
+            engines: vec![("other".to_owned(), "run {model} -t {threads}".to_owned())],
+        };
+        assert_eq!(Options::parse(&words).unwrap(), expected);
+        for wrong in ["", "dance", "model --rounds", "model --rounds many", "peers --engine x", "all --loud"]
+        {
+            assert!(Options::parse(&wrong.split(' ').collect::<Vec<_>>()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_definitions_that_ship_are_sound() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for name in ["model", "peers"] {
+            let definition = Definition::read(&root, name).unwrap();
+            assert_eq!(definition.engine[0].name, "ondol", "{name}");
+            for engine in &definition.engine {
+                for placeholder in ["{model}", "{prefill}", "{decode}", "{context}", "{batch}", "{threads}"] {
+                    assert!(engine.command.contains(placeholder), "{name} {} {placeholder}", engine.name);
+                }
+            }
+            assert!(definition.full.rounds >= 3 && definition.test.rounds <= 2);
+        }
+        assert!(Definition::read(&root, "nothing").is_err());
+        assert!(definition::peak_ops(&root, "avx512").is_some_and(|ops| ops > 0.0));
+    }
+}
