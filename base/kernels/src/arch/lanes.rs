@@ -15,6 +15,7 @@ pub(crate) trait Lanes: Copy {
     fn store(self, to: &mut [f32; 16]);
     fn mul(self, other: Self) -> Self;
     fn max(self, other: Self) -> Self;
+    fn abs(self) -> Self;
     /// `self + a·b`, fused where the instruction set can.
     fn fma(self, a: Self, b: Self) -> Self;
     /// Whole blocks to f32, compiled with this instruction set's features.
@@ -93,6 +94,11 @@ impl Lanes for Portable {
             self.0[l] = if other.0[l] > self.0[l] { other.0[l] } else { self.0[l] };
         }
         self
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0.map(f32::abs))
     }
 
     #[inline(always)]

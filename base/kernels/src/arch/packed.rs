@@ -570,34 +570,24 @@ impl Quants for Iq2Xxs {
 pub(crate) fn quantise<R: Rows>(x: &[f32], tile: usize, out: &mut [Block]) {
     let (steps, _) = x.as_chunks::<32>();
     for (x, out) in steps.iter().zip(out.iter_mut().step_by(tile)) {
-        let mut highest = 0.0f32;
-        for value in x {
-            highest = highest.max(value.abs());
-        }
-        let scale = highest / 127.0;
-        let inverse = if highest > 0.0 { 127.0 / highest } else { 0.0 };
-        let mut ints = [0i32; 32];
-        for (int, value) in ints.iter_mut().zip(x) {
-            // Adding and taking away 1.5·2²³ rounds to the nearest integer.
-            *int = ((value * inverse + 12_582_912.0) - 12_582_912.0) as i32;
-        }
-        let mut sums = [0i32; 2];
-        for (half, sum) in sums.iter_mut().enumerate() {
-            for int in &ints[half * 16..][..16] {
-                *sum += int;
+        let (halves, _) = x.as_chunks::<16>();
+        let halves = [R::load(&halves[0]), R::load(&halves[1])];
+        let highest = halves[0].abs().max(halves[1].abs()).highest();
+        out.scale = highest / 127.0;
+        let inverse = R::splat(if highest > 0.0 { 127.0 / highest } else { 0.0 });
+        let mut sums = [0; 3];
+        for (half, values) in halves.into_iter().enumerate() {
+            let ints = R::round(values.mul(inverse));
+            sums[half] = R::total(ints);
+            let bytes = R::narrow(ints);
+            let (words, _) = bytes.as_chunks::<4>();
+            for (word, bytes) in out.quants[half * 4..].iter_mut().zip(words) {
+                *word = i32::from_le_bytes(*bytes);
             }
         }
-        let mut bytes = [0u8; 32];
-        for (byte, int) in bytes.iter_mut().zip(&ints) {
-            *byte = *int as u8;
-        }
-        let (words, _) = bytes.as_chunks::<4>();
-        for (word, bytes) in out.quants.iter_mut().zip(words) {
-            *word = i32::from_le_bytes(*bytes);
-        }
-        out.scale = scale;
-        let sums = [sums[0], sums[1], sums[0] + sums[1]];
-        out.sums = sums.map(|sum| sum as f32 * scale);
-        out.minus = sums.map(|sum| -sum);
+        // Numbers that are not finite give anything here, and a scale that is not finite beside it.
+        sums[2] = sums[0].wrapping_add(sums[1]);
+        out.sums = sums.map(|sum| sum as f32 * out.scale);
+        out.minus = sums.map(i32::wrapping_neg);
     }
 }

@@ -35,6 +35,12 @@ pub(crate) trait Rows: Lanes {
     /// `sum[r] + Σ bytes[4r + i] · activations[i]`; bytes above 127 only if `WIDE`.
     fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints;
     fn floats(ints: Self::Ints) -> Self;
+    /// To the nearest integer, ties to even; within i32.
+    fn round(self) -> Self::Ints;
+    /// The low byte of each.
+    fn narrow(ints: Self::Ints) -> [u8; 16];
+    /// All sixteen added.
+    fn total(ints: Self::Ints) -> i32;
     /// Sixteen binary16.
     fn from_f16(from: &[u8; 32]) -> Self;
     /// The same from numbers instead of bytes.
@@ -115,6 +121,24 @@ impl Rows for Portable {
     #[inline(always)]
     fn floats(ints: [i32; 16]) -> Self {
         Self::load(&ints.map(|int| int as f32))
+    }
+
+    #[inline(always)]
+    fn round(self) -> [i32; 16] {
+        let mut lanes = [0.0f32; 16];
+        self.store(&mut lanes);
+        // Adding and taking away 1.5·2²³ rounds to the nearest integer.
+        lanes.map(|lane| ((lane + 12_582_912.0) - 12_582_912.0) as i32)
+    }
+
+    #[inline(always)]
+    fn narrow(ints: [i32; 16]) -> [u8; 16] {
+        ints.map(|int| int as u8)
+    }
+
+    #[inline(always)]
+    fn total(ints: [i32; 16]) -> i32 {
+        ints.into_iter().fold(0, i32::wrapping_add)
     }
 
     #[inline(always)]

@@ -76,6 +76,15 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            Self(_mm256_andnot_ps(sign, self.0), _mm256_andnot_ps(sign, self.1))
+        }
+    }
+
+    #[inline(always)]
     fn fma(self, a: Self, b: Self) -> Self {
         // SAFETY: called only under AVX2 and FMA; no memory is touched.
         unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
@@ -127,6 +136,12 @@ impl Lanes for Avx512 {
     fn max(self, other: Self) -> Self {
         // SAFETY: called only under AVX-512; no memory is touched.
         unsafe { Self(_mm512_max_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { Self(_mm512_abs_ps(self.0)) }
     }
 
     #[inline(always)]
@@ -277,6 +292,31 @@ impl<const VNNI: bool> Rows for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn round(self) -> Self::Ints {
+        // SAFETY: called only under AVX2; no memory is touched. The processor rounds ties to even unless told.
+        unsafe { (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1)) }
+    }
+
+    #[inline(always)]
+    fn narrow(ints: Self::Ints) -> [u8; 16] {
+        let mut lanes = [0i32; 16];
+        // SAFETY: called only under AVX2; the array holds both halves.
+        unsafe {
+            _mm256_storeu_si256(lanes.as_mut_ptr().cast(), ints.0);
+            _mm256_storeu_si256(lanes.as_mut_ptr().add(8).cast(), ints.1);
+        }
+        lanes.map(|int| int as u8)
+    }
+
+    #[inline(always)]
+    fn total(ints: Self::Ints) -> i32 {
+        let mut lanes = [0i32; 8];
+        // SAFETY: called only under AVX2; the array is as long as the store.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), _mm256_add_epi32(ints.0, ints.1)) }
+        lanes.into_iter().fold(0, i32::wrapping_add)
+    }
+
+    #[inline(always)]
     fn from_f16(from: &[u8; 32]) -> Self {
         // SAFETY: called only under AVX2 and F16C; the array holds both halves.
         unsafe {
@@ -411,6 +451,26 @@ impl Rows for Avx512 {
     fn floats(ints: __m512i) -> Self {
         // SAFETY: called only under AVX-512; no memory is touched.
         unsafe { Self(_mm512_cvtepi32_ps(ints)) }
+    }
+
+    #[inline(always)]
+    fn round(self) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched. The processor rounds ties to even unless told.
+        unsafe { _mm512_cvtps_epi32(self.0) }
+    }
+
+    #[inline(always)]
+    fn narrow(ints: __m512i) -> [u8; 16] {
+        let mut out = [0; 16];
+        // SAFETY: called only under AVX-512; the array is as long as the store.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(ints)) }
+        out
+    }
+
+    #[inline(always)]
+    fn total(ints: __m512i) -> i32 {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { _mm512_reduce_add_epi32(ints) }
     }
 
     #[inline(always)]
