@@ -482,12 +482,12 @@ fn words_that_may_not_stand() {
     check_file(doc, concat!("\ncd /tm", "p/x\n"), "docs/a.md:2", "words", "a path of one machine");
     check_file(
         doc,
-        concat!("from https://files.pythonhosted", ".org/x\n"),
+        concat!("from https://files.python", "hosted", ".org/x\n"),
         "docs/a.md:1",
         "words",
         "name the package",
     );
-    check_file(doc, concat!("from registry.npmjs", ".org\n"), "docs/a.md:1", "words", "name the package");
+    check_file(doc, concat!("from registry.", "npmjs", ".org\n"), "docs/a.md:1", "words", "name the package");
     check_clean(doc, concat!("a path like a/tm", "p/b, an index like cra", "tes.io-index\n"));
     let line = |code: &str| format!("//! Words.\n{code}\n");
     let lib = "base/contract/src/lib.rs:2";

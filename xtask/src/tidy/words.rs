@@ -13,12 +13,12 @@ const MACHINE_PATHS: [&str; 4] =
 
 const REGISTRY_HOSTS: [&str; 9] = [
     concat!("pypi", ".org"),
-    concat!("pythonhosted", ".org"),
+    concat!("python", "hosted", ".org"),
     concat!("npmjs", ".org"),
     concat!("npmjs", ".com"),
     concat!("crates", ".io"),
     concat!("yarnpkg", ".com"),
-    concat!("deb.debian", ".org"),
+    concat!("deb.", "debian", ".org"),
     concat!("conda.anaconda", ".org"),
     concat!("proxy.golang", ".org"),
 ];
