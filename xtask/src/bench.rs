@@ -51,9 +51,12 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<bool> {
     measure(&programs, &options)
 }
 
-/// Every definition once, with the programs that the tests have built.
+/// Every definition once, with the programs that the tests have built, and beside ours an engine given by its command:
+/// ours again.
 pub(crate) fn try_all(root: &Path) -> Result<bool> {
-    let options = Options::parse(&["all", "--test"])?;
+    let again =
+        "again={ondol} bench {model} --prefill {prompt_tokens} --decode {new_tokens} --batch {batch} --json";
+    let options = Options::parse(&["all", "--test", "--engine", again])?;
     measure(&Programs::at(root, &options)?, &options)
 }
 

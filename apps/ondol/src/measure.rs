@@ -57,7 +57,7 @@ pub(crate) struct Figures {
     pub load_s: f64,
     /// From nothing to the first token of a short prompt, loading included.
     pub first_token_s: f64,
-    /// The most memory the process had; 0 where the system does not tell.
+    /// The most memory the process had with one sequence; 0 where the system does not tell.
     pub peak_bytes: u64,
     pub bandwidth_gb_per_s: f64,
     pub runs: Vec<Run>,
@@ -143,14 +143,18 @@ pub(crate) fn run(
     let file = Gguf::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     bench.streamed_bytes = streamed_bytes(&file);
     let mut runs = Vec::new();
+    let mut peak = None;
     for work in plan.works() {
+        // Peaks are compared by what one sequence takes; and the probe of the bandwidth has memory of its own.
+        if peak.is_none() && matches!(work, Work::Decode { batch: 2.., .. }) {
+            peak = Some(peak_bytes_now());
+        }
         if work.positions() > trained {
             skipped(work, trained);
         } else {
             runs.push(bench.measure(work, plan.repeats));
         }
     }
-    let peak_bytes = std::fs::read_to_string("/proc/self/status").ok().and_then(|text| peak_bytes(&text));
     Ok(Figures {
         engine: "ondol",
         version: env!("CARGO_PKG_VERSION"),
@@ -162,8 +166,7 @@ pub(crate) fn run(
         matmul_weights: matmul_weights(&file),
         load_s: load.as_secs_f64(),
         first_token_s: first_token.as_secs_f64(),
-        // Asked before the probe, which takes memory of its own.
-        peak_bytes: peak_bytes.unwrap_or(0),
+        peak_bytes: peak.unwrap_or_else(peak_bytes_now),
         bandwidth_gb_per_s: bandwidth(plan.threads, memory_free),
         runs,
     })
@@ -190,6 +193,10 @@ fn matmul_weights(file: &Gguf) -> u64 {
     let body =
         file.tensors().iter().filter(|tensor| tensor.shape.len() > 1 && !ends.contains(&&*tensor.name));
     body.map(|tensor| tensor.elements() as u64).sum()
+}
+
+fn peak_bytes_now() -> u64 {
+    std::fs::read_to_string("/proc/self/status").ok().and_then(|text| peak_bytes(&text)).unwrap_or(0)
 }
 
 /// The `VmHWM` line of `/proc/self/status` (proc(5)), which counts in units of 1024 bytes.

@@ -38,6 +38,14 @@ impl Programs {
         let build = |what: &[&str]| {
             let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let mut command = Command::new(program);
+            // What cargo told this program about itself is not for the build: build scripts that look at it would run
+            // again, and half of the crates with them, whenever somebody builds without xtask.
+            for (name, _) in std::env::vars_os() {
+                let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+                if own.iter().any(|own| name.to_string_lossy().starts_with(own)) {
+                    command.env_remove(name);
+                }
+            }
             start(command.args(["build", "--locked"]).args(profile).args(what).current_dir(&self.root))
         };
         build(&["-p", "benches"])?;
