@@ -15,6 +15,9 @@ use crate::pool::{Pool, TileShape};
 
 /// Weight rows that one task takes: small enough to share out, large enough to be worth a counter.
 const ROWS_A_TASK: usize = 64;
+/// Packed weights that one task takes: they stay in the second-level cache while tokens pass over them, and what is
+/// fetched ahead beyond a task's end, which another thread may not want, is little beside them.
+const TASK_BYTES: usize = 256 * 1024;
 /// Rows of a batch that one attention task takes.
 const ATTENTION_ROWS: usize = 16;
 /// Elements below which an operation is not worth waking other threads for.
@@ -59,7 +62,8 @@ impl Cpu {
         let task = PackedTask { weights, blocks: &x.blocks, tokens: x.rows };
         let groups = weights.rows.div_ceil(GROUP);
         // Small matrices are cut finer, so that every thread has some.
-        let share = groups.div_ceil(self.pool.threads() * 4).clamp(1, ROWS_A_TASK / GROUP);
+        let most = (TASK_BYTES / weights.group_bytes()).max(1);
+        let share = groups.div_ceil(self.pool.threads() * 4).clamp(1, most);
         let shape = out.tiles(x.rows.max(1), share * GROUP);
         let level = self.level;
         self.pool.for_tiles(out.used_mut(), shape, |mut tile| arch::packed(level, &task, &mut tile));

@@ -137,6 +137,11 @@ impl Packed {
         self.rows.div_ceil(GROUP) * self.format.group_bytes(self.columns)
     }
 
+    /// Bytes of a group.
+    pub(crate) const fn group_bytes(&self) -> usize {
+        self.format.group_bytes(self.columns)
+    }
+
     pub(crate) fn group(&self, group: usize) -> Group<'_> {
         let size = self.format.group_bytes(self.columns);
         let bytes = &(*self.storage).as_ref()[self.start + group * size..][..size];

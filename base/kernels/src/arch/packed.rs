@@ -77,32 +77,63 @@ pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
     }
 }
 
+/// Bytes of activations that are kept in the second-level cache while some groups pass over them.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Tokens in chunks whose activations stay in the cache, groups inside, tiles of tokens inside those: weights are read
+/// from memory once and activations once for all groups of the task.
 #[inline(always)]
 fn run<R: Rows, F: Quants>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
     let steps = task.weights.columns / 32;
     let columns = tile.columns();
-    for group in columns.start / GROUP..columns.end.div_ceil(GROUP) {
-        let weights = task.weights.group(group);
-        let first = group * GROUP - columns.start;
-        let count = GROUP.min(columns.end - group * GROUP);
-        let mut token = 0;
-        while token < task.tokens {
-            let len = tile_len(token, task.tokens);
-            let blocks = &task.blocks[token * steps..][..len * steps];
-            let part = TokenTile { blocks, len, token };
-            match len {
-                8 if R::TOKENS == 8 => multiply::<R, F, 8>(weights, &part, 0, first, count, tile),
-                8 => {
-                    multiply::<R, F, 4>(weights, &part, 0, first, count, tile);
-                    multiply::<R, F, 4>(weights, &part, 4, first, count, tile);
-                }
-                4 => multiply::<R, F, 4>(weights, &part, 0, first, count, tile),
-                2 => multiply::<R, F, 2>(weights, &part, 0, first, count, tile),
-                _ => multiply::<R, F, 1>(weights, &part, 0, first, count, tile),
+    let chunk = (CHUNK_BYTES / (steps * size_of::<Block>())).next_multiple_of(TILE);
+    let mut begin = 0;
+    while begin < task.tokens {
+        let end = (begin + chunk).min(task.tokens);
+        for group in columns.start / GROUP..columns.end.div_ceil(GROUP) {
+            let rows = Rows16 {
+                weights: task.weights.group(group),
+                first: group * GROUP - columns.start,
+                count: GROUP.min(columns.end - group * GROUP),
+            };
+            let mut token = begin;
+            while token < end {
+                let len = tile_len(token, task.tokens);
+                let part = TokenTile {
+                    blocks: &task.blocks[token * steps..][..len * steps],
+                    len,
+                    token,
+                    first: token == 0,
+                };
+                multiply_tile::<R, F>(&rows, &part, tile);
+                token += len;
             }
-            token += len;
         }
+        begin = end;
     }
+}
+
+#[inline(always)]
+fn multiply_tile<R: Rows, F: Quants>(rows: &Rows16<'_>, part: &TokenTile<'_>, tile: &mut Tile<'_>) {
+    match part.len {
+        8 if R::TOKENS == 8 => multiply::<R, F, 8>(rows, part, 0, tile),
+        8 => {
+            multiply::<R, F, 4>(rows, part, 0, tile);
+            multiply::<R, F, 4>(rows, part, 4, tile);
+        }
+        4 => multiply::<R, F, 4>(rows, part, 0, tile),
+        2 => multiply::<R, F, 2>(rows, part, 0, tile),
+        _ => multiply::<R, F, 1>(rows, part, 0, tile),
+    }
+}
+
+/// A group, and where its outputs go.
+struct Rows16<'a> {
+    weights: Group<'a>,
+    /// First column in the output tile.
+    first: usize,
+    /// Rows that exist: sixteen but for the last group.
+    count: usize,
 }
 
 /// The blocks of some tokens.
@@ -113,18 +144,19 @@ struct TokenTile<'a> {
     len: usize,
     /// The first of them.
     token: usize,
+    /// The first tile that meets these weights: they come from memory, and are asked for ahead of their use.
+    first: bool,
 }
 
 /// One group with `T` tokens of a tile, from `from_token` on.
 #[inline(always)]
 fn multiply<R: Rows, F: Quants, const T: usize>(
-    weights: Group<'_>,
+    rows: &Rows16<'_>,
     part: &TokenTile<'_>,
     from_token: usize,
-    first: usize,
-    count: usize,
     tile: &mut Tile<'_>,
 ) {
+    let Rows16 { weights, first, count } = *rows;
     let mut sums = [R::zero(); T];
     let records = weights.scales.chunks_exact(F::RECORD_BYTES);
     let quants = weights.quants.chunks_exact(F::QUANTS_BYTES * F::STEPS);
@@ -132,7 +164,7 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
         let header = F::header::<R>(record);
         for step in 0..F::STEPS {
             let from = &quants[step * F::QUANTS_BYTES..][..F::QUANTS_BYTES];
-            if T <= 2 {
+            if part.first && from_token == 0 {
                 R::prefetch(from);
             }
             let quads = F::quads::<R>(from);

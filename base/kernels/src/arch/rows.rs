@@ -50,7 +50,7 @@ pub(crate) trait Rows: Lanes {
     fn from_u8(from: &[u8; 16], right: u32, mask: u8) -> Self;
     /// Sixteen signed bytes.
     fn from_i8(from: &[u8; 16]) -> Self;
-    /// Asks for the cache line some way behind this place, which need not exist.
+    /// Asks for the cache lines some way behind these, which need not exist.
     fn prefetch(from: &[u8]);
 }
 

@@ -517,8 +517,10 @@ impl Rows for Avx512 {
     }
 }
 
-/// How far ahead of the multiplication weights are asked for: beyond what the processor's own prefetching covers.
-const PREFETCH_BYTES: usize = 6 * 1024;
+/// How far ahead of the multiplication weights are asked for. Measured on Zen 5, one token, 300 MB of Q4_0 and Q4_K,
+/// GB/s of two cores: none 46 and 30; 6 KiB past the caches (NTA) 39 and 33, into them 54 and 36; 16 KiB into them 53 and
+/// 45; 40 KiB 52 and 39; 24 KiB into the second level only 51 and 41.
+const PREFETCH_BYTES: usize = 16 * 1024;
 
 #[inline(always)]
 fn prefetch(from: &[u8]) {
@@ -526,7 +528,7 @@ fn prefetch(from: &[u8]) {
     while line < from.len() {
         // SAFETY: a prefetch of any address is allowed: it never faults. SSE is part of x86-64.
         unsafe {
-            _mm_prefetch::<{ _MM_HINT_NTA }>(from.as_ptr().wrapping_add(line + PREFETCH_BYTES).cast());
+            _mm_prefetch::<{ _MM_HINT_T0 }>(from.as_ptr().wrapping_add(line + PREFETCH_BYTES).cast());
         }
         line += 64;
     }
