@@ -77,39 +77,26 @@ pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
     }
 }
 
-/// Bytes of activations that are kept in the second-level cache while some groups pass over them.
-const CHUNK_BYTES: usize = 256 * 1024;
-
-/// Tokens in chunks whose activations stay in the cache, groups inside, tiles of tokens inside those: weights are read
-/// from memory once and activations once for all groups of the task.
+/// Tiles of tokens outside, groups inside: a tile's activations stay in the first-level cache while the task's weights,
+/// which fit the second level, pass by.
 #[inline(always)]
 fn run<R: Rows, F: Quants>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
     let steps = task.weights.columns / 32;
     let columns = tile.columns();
-    let chunk = (CHUNK_BYTES / (steps * size_of::<Block>())).next_multiple_of(TILE);
-    let mut begin = 0;
-    while begin < task.tokens {
-        let end = (begin + chunk).min(task.tokens);
+    let mut token = 0;
+    while token < task.tokens {
+        let len = tile_len(token, task.tokens);
+        let part =
+            TokenTile { blocks: &task.blocks[token * steps..][..len * steps], len, token, first: token == 0 };
         for group in columns.start / GROUP..columns.end.div_ceil(GROUP) {
             let rows = Rows16 {
                 weights: task.weights.group(group),
                 first: group * GROUP - columns.start,
                 count: GROUP.min(columns.end - group * GROUP),
             };
-            let mut token = begin;
-            while token < end {
-                let len = tile_len(token, task.tokens);
-                let part = TokenTile {
-                    blocks: &task.blocks[token * steps..][..len * steps],
-                    len,
-                    token,
-                    first: token == 0,
-                };
-                multiply_tile::<R, F>(&rows, &part, tile);
-                token += len;
-            }
+            multiply_tile::<R, F>(&rows, &part, tile);
         }
-        begin = end;
+        token += len;
     }
 }
 
