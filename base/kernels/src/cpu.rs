@@ -124,12 +124,6 @@ impl CpuMatrix {
     fn bytes(&self) -> &[u8] {
         &(*self.source.storage).as_ref()[self.source.range.clone()]
     }
-
-    /// Output elements.
-    #[must_use]
-    pub const fn rows(&self) -> usize {
-        self.source.rows
-    }
 }
 
 /// Rows of f32, each padded with zeros to whole lanes of 16.

@@ -131,12 +131,6 @@ impl Packed {
         Self { format, rows, columns, storage: Arc::new(data), start }
     }
 
-    /// Bytes in memory.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.rows.div_ceil(GROUP) * self.format.group_bytes(self.columns)
-    }
-
     /// Bytes of a group.
     pub(crate) const fn group_bytes(&self) -> usize {
         self.format.group_bytes(self.columns)

@@ -135,21 +135,6 @@ impl Pages {
         }
     }
 
-    /// Copies one page's contents into another: copy on write.
-    ///
-    /// # Panics
-    /// When `from` has no memory.
-    pub fn copy(&mut self, from: u32, to: u32) {
-        self.ensure(to);
-        let source = self.pages[from as usize].take().expect("only a page in use is copied");
-        match (&source, self.pages[to as usize].as_mut()) {
-            (Page::F32(from), Some(Page::F32(to))) => to.copy_from_slice(from),
-            (Page::F16(from), Some(Page::F16(to))) => to.copy_from_slice(from),
-            _ => unreachable!("all pages have one type"),
-        }
-        self.pages[from as usize] = Some(source);
-    }
-
     /// One head's keys and values in a page.
     ///
     /// # Panics
