@@ -385,6 +385,7 @@ mod tests {
             load: Duration::from_millis(300),
             prompt: Duration::from_millis(130),
             generate: Duration::from_secs(2),
+            ..Usage::default()
         };
         assert_eq!(
             figures(&usage),

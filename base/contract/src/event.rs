@@ -72,7 +72,14 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// Prompt tokens that did not have to be computed again.
     pub cached_tokens: u32,
+    /// Every token of the answer, thinking included, the end token not.
     pub generated_tokens: u32,
+    /// Of the generated tokens, those that were thinking.
+    pub thinking_tokens: u32,
+    /// Tokens that were guessed ahead (speculative decoding).
+    pub draft_tokens: u32,
+    /// Of the guesses, those that the model agreed with; they are generated tokens too.
+    pub draft_accepted: u32,
     /// From the request's arrival to its end.
     pub total: Duration,
     /// Time spent waiting for the model to load; zero when it was loaded.

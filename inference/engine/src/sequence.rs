@@ -155,6 +155,7 @@ impl Sequence {
             load: self.times.load,
             prompt: first - started,
             generate: now - first,
+            ..Usage::default()
         };
         self.ended = true;
         self.sink.send(Event::Finished(Finished { reason, usage, context: self.tokens.clone() }));

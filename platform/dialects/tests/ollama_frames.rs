@@ -30,6 +30,7 @@ fn end(reason: FinishReason) -> Event {
         load: Duration::from_millis(5),
         prompt: Duration::from_millis(10),
         generate: Duration::from_millis(15),
+        ..Usage::default()
     };
     Event::Finished(Finished { reason, usage, context: vec![1, 2, 3] })
 }

@@ -243,6 +243,7 @@ fn finished(fields: &Fields<'_>) -> Finished {
         load: duration("load_duration"),
         prompt: duration("prompt_eval_duration"),
         generate: duration("eval_duration"),
+        ..Usage::default()
     };
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     Finished { reason, usage, context: array(fields, "context").iter().filter_map(id).collect() }
