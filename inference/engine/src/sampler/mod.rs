@@ -4,57 +4,11 @@
 //! llama.cpp's (`llama_sampler_penalties`). Sums run over candidates sorted by logit and then id, and the random
 //! numbers are splitmix64 of the seed, so that the same seed and logits give the same token on every machine.
 
-use contract::Sampling;
+mod logprobs;
+mod settings;
 
-/// Settings with every default filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SamplerSettings {
-    pub temperature: f32,
-    /// 0 is off.
-    pub top_k: u32,
-    pub top_p: f32,
-    pub min_p: f32,
-    pub repeat_penalty: f32,
-    /// Past tokens that penalties look at; `usize::MAX` for all.
-    pub repeat_last_n: usize,
-    pub presence_penalty: f32,
-    pub frequency_penalty: f32,
-    pub seed: u64,
-}
-
-impl SamplerSettings {
-    /// What the request says, else what the model says, else Ollama's defaults.
-    #[must_use]
-    pub fn resolve(request: &Sampling, model: &Sampling, fresh_seed: u64) -> Self {
-        let last_n = request.repeat_last_n.or(model.repeat_last_n).unwrap_or(64);
-        Self {
-            temperature: request.temperature.or(model.temperature).unwrap_or(0.8),
-            top_k: request.top_k.or(model.top_k).unwrap_or(40),
-            top_p: request.top_p.or(model.top_p).unwrap_or(0.9),
-            min_p: request.min_p.or(model.min_p).unwrap_or(0.0),
-            repeat_penalty: request.repeat_penalty.or(model.repeat_penalty).unwrap_or(1.1),
-            repeat_last_n: usize::try_from(last_n).unwrap_or(usize::MAX),
-            presence_penalty: request.presence_penalty.or(model.presence_penalty).unwrap_or(0.0),
-            frequency_penalty: request.frequency_penalty.or(model.frequency_penalty).unwrap_or(0.0),
-            seed: request.seed.or(model.seed).unwrap_or(fresh_seed),
-        }
-    }
-
-    /// The first setting that is out of its range: its name and what is allowed.
-    #[must_use]
-    pub fn problem(&self) -> Option<(&'static str, &'static str)> {
-        let finite = |value: f32| value.is_finite();
-        let checks = [
-            (finite(self.temperature) && self.temperature >= 0.0, "temperature", "0 or more"),
-            ((0.0..=1.0).contains(&self.top_p), "top_p", "between 0 and 1"),
-            ((0.0..=1.0).contains(&self.min_p), "min_p", "between 0 and 1"),
-            (finite(self.repeat_penalty) && self.repeat_penalty > 0.0, "repeat_penalty", "more than 0"),
-            (finite(self.presence_penalty), "presence_penalty", "a finite number"),
-            (finite(self.frequency_penalty), "frequency_penalty", "a finite number"),
-        ];
-        checks.into_iter().find(|(holds, ..)| !holds).map(|(_, name, allowed)| (name, allowed))
-    }
-}
+pub use logprobs::logprobs;
+pub use settings::SamplerSettings;
 
 /// One token that may come next.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -200,25 +154,10 @@ fn greedy(logits: &[f32]) -> u32 {
     best.0 as u32
 }
 
-/// Log-probabilities before any setting: that of `id`, and the `top` likeliest.
-#[must_use]
-pub fn logprobs(logits: &[f32], id: u32, top: usize) -> (f32, Vec<(u32, f32)>) {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
-    let normal = f64::from(highest) + total.ln();
-    let logprob = |id: u32| (f64::from(logits[id as usize]) - normal) as f32;
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-    if top < ids.len() {
-        ids.select_nth_unstable_by(top, by_logit);
-        ids.truncate(top);
-    }
-    ids.sort_unstable_by(by_logit);
-    (logprob(id), ids.into_iter().map(|id| (id, logprob(id))).collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use contract::Sampling;
+
     use super::*;
 
     fn settings() -> SamplerSettings {
@@ -339,28 +278,5 @@ mod tests {
             let mut sampler = Sampler::new(settings());
             assert!(sampler.sample(&mut logits.clone(), &[]) < 2, "{logits:?}");
         }
-    }
-
-    #[test]
-    fn logprobs_are_those_of_a_softmax() {
-        let (own, top) = logprobs(&[2.0, 1.0, 0.0, -1.0], 2, 2);
-        let want = softmax(&[2.0, 1.0, 0.0, -1.0]);
-        assert!((f64::from(own) - want[2].ln()).abs() < 1e-6);
-        assert_eq!(top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 1]);
-        assert!((f64::from(top[1].1) - want[1].ln()).abs() < 1e-6);
-    }
-
-    #[test]
-    fn settings_out_of_range_are_named() {
-        assert_eq!(settings().problem(), None);
-        assert_eq!(SamplerSettings { top_p: 1.5, ..settings() }.problem().map(|p| p.0), Some("top_p"));
-        assert_eq!(
-            SamplerSettings { temperature: f32::NAN, ..settings() }.problem().map(|p| p.0),
-            Some("temperature")
-        );
-        assert_eq!(
-            SamplerSettings { repeat_penalty: 0.0, ..settings() }.problem().map(|p| p.0),
-            Some("repeat_penalty")
-        );
     }
 }
