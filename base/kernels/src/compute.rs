@@ -153,6 +153,9 @@ pub trait Compute {
     /// Takes a page's memory back.
     fn release_page(&mut self, pages: &mut Self::Pages, id: u32);
 
+    /// Makes one page the same as another; both have memory.
+    fn copy_page(&mut self, pages: &mut Self::Pages, from: u32, to: u32);
+
     /// `out[i] = table[tokens[i]] · scale`. Tokens beyond the table are the caller's mistake.
     fn embed(&mut self, table: &Self::Matrix, tokens: &[u32], scale: f32, out: &mut Self::Activation);
 

@@ -256,6 +256,10 @@ impl Compute for Cpu {
         pages.release(id);
     }
 
+    fn copy_page(&mut self, pages: &mut Pages, from: u32, to: u32) {
+        pages.copy(from, to);
+    }
+
     fn embed(&mut self, table: &CpuMatrix, tokens: &[u32], scale: f32, out: &mut Rows) {
         out.resize(tokens.len());
         let (bytes, level) = (table.bytes(), self.level);

@@ -109,6 +109,20 @@ impl Pages {
         }
     }
 
+    /// Makes page `to` the same as page `from`.
+    ///
+    /// # Panics
+    /// When one of them has no memory, or both are the same.
+    pub fn copy(&mut self, from: u32, to: u32) {
+        let [from, to] =
+            self.pages.get_disjoint_mut([from as usize, to as usize]).expect("two pages that were ensured");
+        match (from, to) {
+            (Some(Page::F32(from)), Some(Page::F32(to))) => to.copy_from_slice(from),
+            (Some(Page::F16(from)), Some(Page::F16(to))) => to.copy_from_slice(from),
+            _ => unreachable!("a page is ensured before it is used"),
+        }
+    }
+
     /// Stores one token's keys and values: `k` and `v` are `kv_heads × head_width`. `halves` is scratch.
     ///
     /// # Panics
