@@ -87,6 +87,8 @@ pub(crate) fn show(
                 }
                 answer.text.push_str(&delta.text);
             }
+            // Not asked for here: `run` sends no tools, and shows the answer only.
+            Event::Thinking(_) | Event::ToolCall(_) => {}
             Event::Finished(finished) => {
                 answer.finished = Some(finished);
                 break Ok(());

@@ -1,5 +1,5 @@
-//! What comes back from a model, as it happens: `Started`, then any number of `Text`, then exactly one of
-//! `Finished` or `Failed`. A request that cannot start sends only `Failed`.
+//! What comes back from a model, as it happens: `Started`, then any number of `Text`, `Thinking` and
+//! `ToolCall`, then exactly one of `Finished` or `Failed`. A request that cannot start sends only `Failed`.
 
 use std::time::Duration;
 
@@ -12,6 +12,10 @@ pub enum Event {
     Started(Started),
     /// More of the answer. Always whole characters.
     Text(Delta),
+    /// More of what the model thinks before, or between, its answers.
+    Thinking(Delta),
+    /// More of a call of a tool; the parts of one call are not mixed with those of another.
+    ToolCall(ToolCallDelta),
     /// The last event of a request that went well.
     Finished(Finished),
     /// The last event of a request that did not.
@@ -34,14 +38,38 @@ pub struct Delta {
     pub logprobs: Vec<TokenLogprob>,
 }
 
+/// A piece of a call of a tool: `Begin`, any number of `Arguments`, `End`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCallDelta {
+    /// Which call of this answer, from 0.
+    pub index: u32,
+    pub part: ToolCallPart,
+}
+
+/// What a piece of a call says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolCallPart {
+    Begin {
+        /// Unique in the conversation; made by the engine where the model's format has none.
+        id: String,
+        name: String,
+    },
+    /// More of the arguments' JSON text.
+    Arguments(String),
+    /// The last piece. The pieces of the arguments, joined, are one JSON object if the call is `complete`; it is not
+    /// when the answer was cut off.
+    End { complete: bool },
+}
+
 /// A token, how likely it was, and what else was likely.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprob {
     pub id: u32,
     /// The token's bytes: a token may be part of a character.
     pub bytes: Vec<u8>,
-    /// Natural logarithm of the probability before temperature and cuts.
-    pub logprob: f32,
+    /// Natural logarithm of the probability before any setting touched it. `None`: the first token of an echoed
+    /// prompt, which follows nothing.
+    pub logprob: Option<f32>,
     /// The likeliest tokens at this place, best first; empty when none were asked for.
     pub top: Vec<TokenLogprob>,
 }
@@ -53,6 +81,8 @@ pub enum FinishReason {
     Stop,
     /// The token or context limit was reached.
     Length,
+    /// The model ended it, and called at least one tool.
+    ToolCalls,
     /// There was nothing to generate: the model is loaded.
     Load,
 }

@@ -10,6 +10,11 @@ pub mod ports;
 pub mod request;
 
 pub use error::GenerateError;
-pub use event::{Delta, Event, FinishReason, Finished, Started, TokenLogprob, Usage};
+pub use event::{
+    Delta, Event, FinishReason, Finished, Started, TokenLogprob, ToolCallDelta, ToolCallPart, Usage,
+};
 pub use ports::{EventSink, Generator, LoadedModel};
-pub use request::{Format, Input, KeepAlive, Limits, Message, Request, Role, Sampling, ToolCall};
+pub use request::{
+    Format, Input, KeepAlive, Limits, Message, Priority, Request, Role, Sampling, Thinking, ToolCall,
+    ToolChoice,
+};

@@ -13,12 +13,29 @@ pub struct Request {
     pub limits: Limits,
     /// The answer ends before the first of these strings; the string itself is not part of it.
     pub stop: Vec<String>,
+    /// The answer ends before the first of these tokens, as it does before the model's own end tokens.
+    pub stop_tokens: Vec<u32>,
+    /// The answer begins with the prompt itself; with `logprobs`, also with those of the prompt's tokens. Only for
+    /// [`Input::Text`] and [`Input::Tokens`].
+    pub echo: bool,
     /// How long the model stays loaded afterwards.
     pub keep_alive: Option<KeepAlive>,
     /// `Some(n)`: report each token's log-probability and its `n` likeliest alternatives (0 to 20).
     pub logprobs: Option<u8>,
     /// A promised shape of the answer. It is enforced or the request fails, never ignored.
     pub format: Option<Format>,
+    /// Who asks, for fairness between users and so that nobody's prompts speed up another's. `None`: nobody in
+    /// particular, all such requests together.
+    pub tenant: Option<String>,
+    pub priority: Priority,
+    /// Whether the tools of a chat may or must be called.
+    pub tool_choice: ToolChoice,
+    /// Whether one answer may hold several calls.
+    pub parallel_tool_calls: bool,
+    pub thinking: Thinking,
+    /// More variables for the chat template (vLLM's `chat_template_kwargs`). They cannot replace the conversation's
+    /// own.
+    pub template_variables: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Request {
@@ -31,11 +48,29 @@ impl Request {
             sampling: Sampling::default(),
             limits: Limits::default(),
             stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            echo: false,
             keep_alive: None,
             logprobs: None,
             format: None,
+            tenant: None,
+            priority: Priority::Interactive,
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            thinking: Thinking::default(),
+            template_variables: serde_json::Map::new(),
         }
     }
+}
+
+/// Which requests go first when not all can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Somebody waits for the answer.
+    #[default]
+    Interactive,
+    /// Nobody does: such work takes what is left, and gives way, but never waits for ever.
+    Batch,
 }
 
 /// What the model is to continue.
@@ -117,11 +152,41 @@ pub struct ToolCall {
     pub arguments: serde_json::Value,
 }
 
-/// How the next token is chosen. `None` means not said.
+/// Whether tools may or must be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    /// No call: the model is not shown the tools.
+    None,
+    /// At least one call, whichever the tool.
+    Required,
+    /// A call of this tool.
+    Named(String),
+}
+
+/// What is asked of a model that can think before it answers. Nothing said: its own default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Thinking {
+    /// On or off, for models whose template can be told.
+    pub enabled: Option<bool>,
+    /// `low`, `medium`, `high` and the like, for models whose template can be told.
+    pub effort: Option<String>,
+    /// Most tokens of thoughts; then the thoughts are closed, and the answer follows.
+    pub budget_tokens: Option<u32>,
+}
+
+/// How the next token is chosen. `None`, or an empty list, means not said. What each option does, in which order and
+/// with which defaults: `docs/reference/sampling.md`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy.
     pub temperature: Option<f32>,
+    /// How far the temperature follows the entropy to both sides; 0 is off.
+    pub dynamic_temperature_range: Option<f32>,
+    /// How the entropy is bent before it chooses the temperature; 1 is not at all.
+    pub dynamic_temperature_exponent: Option<f32>,
     /// 0 is off.
     pub top_k: Option<u32>,
     /// 1 is off.
@@ -129,13 +194,91 @@ pub struct Sampling {
     /// 0 is off.
     pub min_p: Option<f32>,
     /// 1 is off.
+    pub typical_p: Option<f32>,
+    /// Tail-free sampling's z; 1 is off.
+    pub tail_free_z: Option<f32>,
+    /// Standard deviations of the logits below the best; 0 or less is off.
+    pub top_n_sigma: Option<f32>,
+    /// Tokens that every cut leaves at least.
+    pub min_keep: Option<u32>,
+    /// How often the likeliest tokens are left out; 0 is off.
+    pub xtc_probability: Option<f32>,
+    /// From which probability on a token counts as one of the likeliest; above 0.5 is off.
+    pub xtc_threshold: Option<f32>,
+    /// 1 is off.
     pub repeat_penalty: Option<f32>,
     /// Over how many past tokens the penalties look: 0 none, -1 the whole context.
     pub repeat_last_n: Option<i32>,
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
+    /// `false`: line breaks keep their logit whatever the penalties say.
+    pub penalise_newline: Option<bool>,
+    /// DRY: what a repetition that goes on costs; 0 is off.
+    pub dry_multiplier: Option<f32>,
+    /// DRY: by what the cost grows with every token of the repetition.
+    pub dry_base: Option<f32>,
+    /// DRY: repetitions up to this length cost nothing.
+    pub dry_allowed_length: Option<u32>,
+    /// DRY: over how many past tokens it looks: 0 none, -1 the whole context.
+    pub dry_penalty_last_n: Option<i32>,
+    /// DRY: texts across which nothing counts as repeated.
+    pub dry_sequence_breakers: Option<Vec<String>>,
+    /// 0 is off; 1 and 2 are its versions, which take the place of the cuts.
+    pub mirostat: Option<u8>,
+    /// The surprise aimed at, in bits.
+    pub mirostat_tau: Option<f32>,
+    /// How fast it corrects itself.
+    pub mirostat_eta: Option<f32>,
+    /// Adaptive-p: the probability aimed at; negative is off.
+    pub adaptive_target: Option<f32>,
+    /// Adaptive-p: how long it remembers, 0 to 0.99.
+    pub adaptive_decay: Option<f32>,
+    /// Which samplers are used, in this order, instead of the default order.
+    pub samplers: Option<Vec<SamplerKind>>,
+    /// Added to the logits before everything else.
+    pub logit_bias: Vec<LogitBias>,
+    /// Texts that the answer must not contain.
+    pub bad_words: Vec<String>,
+    /// The answer does not end by itself, nor by a stop token or stop string, before it has this many tokens.
+    pub min_tokens: Option<u32>,
+    /// The model cannot end the answer: tokens that would end it are never chosen.
+    pub ignore_eos: Option<bool>,
     /// Same seed, same prompt, same options: same answer. `None`: a fresh one each time.
     pub seed: Option<u64>,
+}
+
+/// A step between logits and the draw that a request may leave out or move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SamplerKind {
+    /// Repetition, presence and frequency.
+    Penalties,
+    Dry,
+    TopNSigma,
+    TopK,
+    TailFree,
+    Typical,
+    TopP,
+    MinP,
+    Xtc,
+    Temperature,
+    /// Draws in place of the plain draw, wherever it stands.
+    AdaptiveP,
+}
+
+/// What is added to the logits of some tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogitBias {
+    pub target: BiasTarget,
+    /// `-inf`: never.
+    pub bias: f32,
+}
+
+/// The tokens that a bias is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BiasTarget {
+    Token(u32),
+    /// Each token that this text is made of.
+    Text(String),
 }
 
 /// Bounds of one request.

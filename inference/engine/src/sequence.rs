@@ -176,7 +176,7 @@ fn describe(loaded: &Loaded, logits: &[f32], id: u32, top: usize) -> TokenLogpro
     let token = |id: u32, logprob: f32, top: Vec<TokenLogprob>| TokenLogprob {
         id,
         bytes: loaded.tokenizer.token_bytes(id).into_owned(),
-        logprob,
+        logprob: Some(logprob),
         top,
     };
     let (own, best) = logprobs(logits, id, top);

@@ -101,8 +101,9 @@ fn collect(receiver: &Receiver<Event>) -> Answer {
             Event::Started(started) => dropped = started.dropped_messages,
             Event::Text(delta) => {
                 text.push_str(&delta.text);
-                logprobs.extend(delta.logprobs.iter().map(|token| token.logprob));
+                logprobs.extend(delta.logprobs.iter().map(|token| token.logprob.expect("a token of the answer")));
             }
+            Event::Thinking(_) | Event::ToolCall(_) => {}
             Event::Finished(finished) => return Answer { text, logprobs, finished: Ok(finished), dropped },
             Event::Failed(error) => return Answer { text, logprobs, finished: Err(error), dropped },
         }

@@ -36,7 +36,7 @@ fn end(reason: FinishReason) -> Event {
 }
 
 fn token(bytes: &[u8], logprob: f32, top: Vec<TokenLogprob>) -> TokenLogprob {
-    TokenLogprob { id: 0, bytes: bytes.to_vec(), logprob, top }
+    TokenLogprob { id: 0, bytes: bytes.to_vec(), logprob: Some(logprob), top }
 }
 
 #[track_caller]

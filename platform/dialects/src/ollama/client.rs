@@ -261,7 +261,7 @@ fn logprob(value: &Value) -> TokenLogprob {
     TokenLogprob {
         id: 0,
         bytes,
-        logprob: value.get("logprob").and_then(Value::as_f64).unwrap_or(0.0) as f32,
+        logprob: value.get("logprob").and_then(Value::as_f64).map(|logprob| logprob as f32),
         // One level is all that is ever sent; reading no deeper keeps a hostile server from nesting us away.
         top: top.iter().map(leaf).collect(),
     }

@@ -3,12 +3,16 @@
 
 use std::time::SystemTime;
 
-use contract::{Event, FinishReason, Finished, GenerateError, TokenLogprob, Usage};
+use contract::{
+    Event, FinishReason, Finished, GenerateError, TokenLogprob, ToolCallDelta, ToolCallPart, Usage,
+};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::ErrorReply;
-use super::wire::{ChatFrame, ChatMessage, GenerateFrame, Logprob, Metrics, nanoseconds, timestamp};
+use super::wire::{
+    CalledFunction, ChatFrame, ChatMessage, GenerateFrame, Logprob, Metrics, ToolCall, nanoseconds, timestamp,
+};
 
 /// Which of the two shapes an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +30,34 @@ pub struct Answer {
     endpoint: Endpoint,
     model: String,
     raw: bool,
+    said: Said,
+    /// The call that is being made: Ollama sends calls whole.
+    call: Option<Call>,
+}
+
+/// What a frame carries.
+#[derive(Debug, Default)]
+struct Said {
     text: String,
+    thinking: String,
+    calls: Vec<ToolCall>,
     logprobs: Vec<Logprob>,
+}
+
+/// A call whose arguments are still coming.
+#[derive(Debug)]
+struct Call {
+    id: String,
+    index: u32,
+    name: String,
+    arguments: String,
 }
 
 impl Answer {
     /// `model` is repeated as the client wrote it. `raw` answers carry no `context`.
     #[must_use]
     pub fn new(endpoint: Endpoint, model: impl Into<String>, raw: bool) -> Self {
-        Self { endpoint, model: model.into(), raw, text: String::new(), logprobs: Vec::new() }
+        Self { endpoint, model: model.into(), raw, said: Said::default(), call: None }
     }
 
     /// The line for an event, with its newline; `None` when Ollama says nothing for it.
@@ -43,9 +66,19 @@ impl Answer {
             Event::Started(_) => None,
             Event::Text(delta) => {
                 let logprobs = delta.logprobs.iter().map(logprob).collect();
-                Some(self.frame(delta.text.clone(), logprobs, None, now))
+                let said = Said { text: delta.text.clone(), logprobs, ..Said::default() };
+                Some(self.frame(said, None, now))
             }
-            Event::Finished(finished) => Some(self.frame(String::new(), Vec::new(), Some(finished), now)),
+            Event::Thinking(delta) => {
+                let logprobs = delta.logprobs.iter().map(logprob).collect();
+                let said = Said { thinking: delta.text.clone(), logprobs, ..Said::default() };
+                Some(self.frame(said, None, now))
+            }
+            Event::ToolCall(delta) => {
+                let calls = vec![self.call(delta)?];
+                Some(self.frame(Said { calls, ..Said::default() }, None, now))
+            }
+            Event::Finished(finished) => Some(self.frame(Said::default(), Some(finished), now)),
             Event::Failed(error) => Some(error_line(error)),
         }
         .map(with_newline)
@@ -56,13 +89,23 @@ impl Answer {
         match event {
             Event::Started(_) => None,
             Event::Text(delta) => {
-                self.text.push_str(&delta.text);
-                self.logprobs.extend(delta.logprobs.iter().map(logprob));
+                self.said.text.push_str(&delta.text);
+                self.said.logprobs.extend(delta.logprobs.iter().map(logprob));
+                None
+            }
+            Event::Thinking(delta) => {
+                self.said.thinking.push_str(&delta.text);
+                self.said.logprobs.extend(delta.logprobs.iter().map(logprob));
+                None
+            }
+            Event::ToolCall(delta) => {
+                let call = self.call(delta);
+                self.said.calls.extend(call);
                 None
             }
             Event::Finished(finished) => {
-                let (text, logprobs) = (std::mem::take(&mut self.text), std::mem::take(&mut self.logprobs));
-                Some(Ok(self.frame(text, logprobs, Some(finished), now)))
+                let said = std::mem::take(&mut self.said);
+                Some(Ok(self.frame(said, Some(finished), now)))
             }
             Event::Failed(error) => Some(Err(error.into())),
         }
@@ -71,42 +114,58 @@ impl Answer {
     /// The only frame of a request that took its model out of memory.
     #[must_use]
     pub fn unloaded(&self, now: SystemTime) -> String {
-        self.write(String::new(), Vec::new(), true, Some("unload"), Vec::new(), None, now)
+        self.write(Said::default(), Some("unload"), Vec::new(), None, now)
     }
 
-    fn frame(
-        &self,
-        text: String,
-        logprobs: Vec<Logprob>,
-        finished: Option<&Finished>,
-        now: SystemTime,
-    ) -> String {
+    /// Joins the pieces of a call; gives it when it is whole. A call that was cut off is none: its arguments are no
+    /// object, and `done_reason` says `length`.
+    fn call(&mut self, delta: &ToolCallDelta) -> Option<ToolCall> {
+        match &delta.part {
+            ToolCallPart::Begin { id, name } => {
+                let (id, name, arguments) = (id.clone(), name.clone(), String::new());
+                self.call = Some(Call { id, index: delta.index, name, arguments });
+                None
+            }
+            ToolCallPart::Arguments(text) => {
+                self.call.as_mut()?.arguments.push_str(text);
+                None
+            }
+            ToolCallPart::End { complete } => {
+                let Call { id, index, name, arguments } = self.call.take().filter(|_| *complete)?;
+                let arguments: Map<String, Value> = serde_json::from_str(&arguments).ok()?;
+                let function = CalledFunction { index, name, arguments: Value::Object(arguments) };
+                Some(ToolCall { id, function })
+            }
+        }
+    }
+
+    fn frame(&self, said: Said, finished: Option<&Finished>, now: SystemTime) -> String {
         let Some(finished) = finished else {
-            return self.write(text, logprobs, false, None, Vec::new(), None, now);
+            return self.write(said, None, Vec::new(), None, now);
         };
         // Ollama's reply to a load has no figures, and clients tell it by that.
         let metrics = (finished.reason != FinishReason::Load).then(|| metrics(&finished.usage));
         let context = if self.raw { Vec::new() } else { finished.context.clone() };
-        self.write(text, logprobs, true, Some(done_reason(finished.reason)), context, metrics, now)
+        self.write(said, Some(done_reason(finished.reason)), context, metrics, now)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one place where both shapes take the same parts")]
     fn write(
         &self,
-        text: String,
-        logprobs: Vec<Logprob>,
-        done: bool,
+        said: Said,
         done_reason: Option<&'static str>,
         context: Vec<u32>,
         metrics: Option<Metrics>,
         now: SystemTime,
     ) -> String {
         let (model, created_at) = (self.model.clone(), timestamp(now));
+        let done = done_reason.is_some();
+        let Said { text, thinking, calls, logprobs } = said;
         match self.endpoint {
             Endpoint::Generate => json(&GenerateFrame {
                 model,
                 created_at,
                 response: text,
+                thinking,
                 done,
                 done_reason,
                 context,
@@ -116,7 +175,7 @@ impl Answer {
             Endpoint::Chat => json(&ChatFrame {
                 model,
                 created_at,
-                message: ChatMessage { role: "assistant", content: text },
+                message: ChatMessage { role: "assistant", content: text, thinking, tool_calls: calls },
                 done,
                 done_reason,
                 logprobs,
@@ -152,7 +211,8 @@ fn error_line(error: &GenerateError) -> String {
 
 fn done_reason(reason: FinishReason) -> &'static str {
     match reason {
-        FinishReason::Stop => "stop",
+        // Ollama has no word of its own for an answer that ends in calls.
+        FinishReason::Stop | FinishReason::ToolCalls => "stop",
         FinishReason::Length => "length",
         FinishReason::Load => "load",
     }
@@ -172,7 +232,7 @@ fn metrics(usage: &Usage) -> Metrics {
 fn logprob(token: &TokenLogprob) -> Logprob {
     Logprob {
         token: String::from_utf8_lossy(&token.bytes).into_owned(),
-        logprob: finite(token.logprob),
+        logprob: token.logprob.map_or(0.0, finite),
         bytes: token.bytes.clone(),
         top_logprobs: token.top.iter().map(logprob).collect(),
     }

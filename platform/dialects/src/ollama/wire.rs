@@ -44,6 +44,8 @@ pub struct GenerateFrame {
     pub model: String,
     pub created_at: String,
     pub response: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub thinking: String,
     pub done: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_reason: Option<&'static str>,
@@ -75,6 +77,26 @@ pub struct ChatFrame {
 pub struct ChatMessage {
     pub role: &'static str,
     pub content: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub thinking: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+}
+
+/// A call of a tool; always whole.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub function: CalledFunction,
+}
+
+/// The function of a call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CalledFunction {
+    pub index: u32,
+    pub name: String,
+    /// A JSON object.
+    pub arguments: Value,
 }
 
 /// A token of the answer and how likely it was.

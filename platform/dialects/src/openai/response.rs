@@ -1,16 +1,18 @@
 //! [`contract::Event`] → OpenAI's replies: server-sent chunks that end with `[DONE]`, or one whole object.
 //!
-//! The chunks of a chat: one with the role, one for each piece of text, one with the reason of the end and an empty
-//! delta, one with the usage when it was asked for, `[DONE]`. An error in the middle is a chunk of its own and ends
-//! the stream without `[DONE]`.
+//! The chunks of a chat: one with the role, one for each piece of text, of thinking and of a call, one with the reason
+//! of the end and an empty delta, one with the usage when it was asked for, `[DONE]`. An error in the middle is a chunk
+//! of its own and ends the stream without `[DONE]`.
 
-use contract::{Event, FinishReason, Finished, GenerateError, TokenLogprob, Usage};
+use contract::{
+    Event, FinishReason, Finished, GenerateError, TokenLogprob, ToolCallDelta, ToolCallPart, Usage,
+};
 use serde::Serialize;
 
 use super::error::ErrorReply;
 use super::wire::{
-    ChatChoice, ChatChunkChoice, ChatDelta, ChatLogprobs, ChatMessage, CompletionChoice, CompletionLogprobs,
-    Envelope, FINGERPRINT, UsageField, begins_char,
+    CalledFunction, ChatChoice, ChatChunkChoice, ChatDelta, ChatLogprobs, ChatMessage, CompletionChoice,
+    CompletionLogprobs, Envelope, FINGERPRINT, ToolCall, UsageField, begins_char,
 };
 
 /// Which of the two shapes an answer has.
@@ -43,6 +45,8 @@ pub struct Answer {
     include_usage: bool,
     echo: Option<String>,
     text: String,
+    thinking: String,
+    calls: Vec<ToolCall>,
     logprobs: Vec<TokenLogprob>,
     /// Characters begun so far, for `text_offset`.
     chars: usize,
@@ -59,6 +63,8 @@ impl Answer {
             include_usage: parsed.include_usage,
             echo: parsed.echo.clone(),
             text: String::new(),
+            thinking: String::new(),
+            calls: Vec::new(),
             logprobs: Vec::new(),
             chars: 0,
         }
@@ -69,6 +75,15 @@ impl Answer {
         match event {
             Event::Started(_) => self.first_chunk(),
             Event::Text(delta) => Some(self.chunk(Some(delta.text.clone()), &delta.logprobs, None)),
+            Event::Thinking(delta) => {
+                let logprobs = self.chat_logprobs(&delta.logprobs);
+                let reasoning_content = Some(delta.text.clone());
+                Some(self.chat_chunk(ChatDelta { reasoning_content, ..ChatDelta::default() }, logprobs, None))
+            }
+            Event::ToolCall(delta) => {
+                let tool_calls = vec![call_piece(delta)?];
+                Some(self.chat_chunk(ChatDelta { tool_calls, ..ChatDelta::default() }, None, None))
+            }
             Event::Finished(finished) => {
                 let mut text = self.chunk(None, &[], Some(finish_reason(finished.reason)));
                 if self.include_usage {
@@ -90,6 +105,15 @@ impl Answer {
                 self.logprobs.extend_from_slice(&delta.logprobs);
                 None
             }
+            Event::Thinking(delta) => {
+                self.thinking.push_str(&delta.text);
+                self.logprobs.extend_from_slice(&delta.logprobs);
+                None
+            }
+            Event::ToolCall(delta) => {
+                self.gather(delta);
+                None
+            }
             Event::Finished(finished) => Some(Ok(self.whole(finished))),
             Event::Failed(error) => Some(Err(error.into())),
         }
@@ -98,7 +122,11 @@ impl Answer {
     fn first_chunk(&mut self) -> Option<String> {
         match self.endpoint {
             Endpoint::Chat => {
-                let delta = ChatDelta { role: Some("assistant"), content: Some(String::new()) };
+                let delta = ChatDelta {
+                    role: Some("assistant"),
+                    content: Some(String::new()),
+                    ..ChatDelta::default()
+                };
                 Some(self.chat_chunk(delta, None, None))
             }
             Endpoint::Completion => {
@@ -117,7 +145,7 @@ impl Answer {
         match self.endpoint {
             Endpoint::Chat => {
                 let logprobs = self.chat_logprobs(logprobs).filter(|_| text.is_some());
-                self.chat_chunk(ChatDelta { role: None, content: text }, logprobs, finish_reason)
+                self.chat_chunk(ChatDelta { content: text, ..ChatDelta::default() }, logprobs, finish_reason)
             }
             Endpoint::Completion => {
                 let logprobs = self.completion_logprobs(logprobs).filter(|_| text.is_some());
@@ -157,7 +185,15 @@ impl Answer {
         match self.endpoint {
             Endpoint::Chat => {
                 let logprobs = self.chat_logprobs(&logprobs);
-                let message = ChatMessage { role: "assistant", content: text, refusal: None };
+                let calls = std::mem::take(&mut self.calls);
+                let thinking = std::mem::take(&mut self.thinking);
+                let message = ChatMessage {
+                    role: "assistant",
+                    content: Some(text).filter(|text| !text.is_empty() || calls.is_empty()),
+                    refusal: None,
+                    reasoning_content: Some(thinking).filter(|text| !text.is_empty()),
+                    tool_calls: calls,
+                };
                 let choice = ChatChoice { index: 0, message, logprobs, finish_reason: reason };
                 json(&self.envelope("chat.completion", vec![choice], usage))
             }
@@ -167,6 +203,19 @@ impl Answer {
                 let choice = CompletionChoice { text, index: 0, logprobs, finish_reason: Some(reason) };
                 json(&self.envelope("text_completion", vec![choice], usage))
             }
+        }
+    }
+
+    /// Joins the pieces of calls. A call that was cut off stays as it is, as in a stream: `length` tells.
+    fn gather(&mut self, delta: &ToolCallDelta) {
+        match (&delta.part, self.calls.last_mut()) {
+            (ToolCallPart::Begin { id, name }, _) => {
+                let function = CalledFunction { name: Some(name.clone()), arguments: String::new() };
+                let (id, kind) = (Some(id.clone()), Some("function"));
+                self.calls.push(ToolCall { index: None, id, kind, function });
+            }
+            (ToolCallPart::Arguments(text), Some(call)) => call.function.arguments.push_str(text),
+            _ => {}
         }
     }
 
@@ -205,10 +254,27 @@ pub fn whole(value: &impl Serialize) -> String {
     json(value)
 }
 
+/// What a chunk says of a piece of a call; its end says nothing.
+fn call_piece(delta: &ToolCallDelta) -> Option<ToolCall> {
+    let call = ToolCall { index: Some(delta.index), ..ToolCall::default() };
+    match &delta.part {
+        ToolCallPart::Begin { id, name } => {
+            let function = CalledFunction { name: Some(name.clone()), arguments: String::new() };
+            Some(ToolCall { id: Some(id.clone()), kind: Some("function"), function, ..call })
+        }
+        ToolCallPart::Arguments(text) => {
+            let function = CalledFunction { name: None, arguments: text.clone() };
+            Some(ToolCall { function, ..call })
+        }
+        ToolCallPart::End { .. } => None,
+    }
+}
+
 fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop | FinishReason::Load => "stop",
         FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
     }
 }
 

@@ -60,8 +60,36 @@ pub struct ChatChoice {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChatMessage {
     pub role: &'static str,
-    pub content: String,
+    /// `null` when there are only calls.
+    pub content: Option<String>,
     pub refusal: Option<String>,
+    /// What the model thought, as DeepSeek and vLLM call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+}
+
+/// A call, or in a chunk a piece of one: there only the first piece has `id`, `type` and the name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ToolCall {
+    /// In chunks only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    pub function: CalledFunction,
+}
+
+/// The function of a call.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CalledFunction {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// JSON text.
+    pub arguments: String,
 }
 
 /// The choice of a chat chunk.
@@ -80,6 +108,10 @@ pub struct ChatDelta {
     pub role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
 }
 
 /// `logprobs` of a chat choice.
@@ -109,7 +141,7 @@ impl From<&TokenLogprob> for TopLogprob {
     fn from(token: &TokenLogprob) -> Self {
         Self {
             token: String::from_utf8_lossy(&token.bytes).into_owned(),
-            logprob: finite(token.logprob),
+            logprob: token.logprob.map_or(0.0, finite),
             bytes: token.bytes.clone(),
         }
     }
@@ -134,7 +166,8 @@ pub struct CompletionChoice {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
-    pub token_logprobs: Vec<f32>,
+    /// `null` for the first token of an echoed prompt.
+    pub token_logprobs: Vec<Option<f32>>,
     pub top_logprobs: Vec<BTreeMap<String, f32>>,
     /// Where each token begins, in characters from the beginning of `text`.
     pub text_offset: Vec<usize>,
@@ -145,8 +178,8 @@ impl CompletionLogprobs {
     pub(super) fn push(&mut self, token: &TokenLogprob, chars_before: usize) {
         let continues = token.bytes.first().is_some_and(|byte| !begins_char(*byte));
         self.tokens.push(token_name(&token.bytes));
-        self.token_logprobs.push(finite(token.logprob));
-        let top = token.top.iter().map(|top| (token_name(&top.bytes), finite(top.logprob)));
+        self.token_logprobs.push(token.logprob.map(finite));
+        let top = token.top.iter().map(|top| (token_name(&top.bytes), top.logprob.map_or(0.0, finite)));
         self.top_logprobs.push(top.collect());
         self.text_offset.push(chars_before.saturating_sub(usize::from(continues)));
     }
