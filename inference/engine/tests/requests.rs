@@ -101,7 +101,8 @@ fn collect(receiver: &Receiver<Event>) -> Answer {
             Event::Started(started) => dropped = started.dropped_messages,
             Event::Text(delta) => {
                 text.push_str(&delta.text);
-                logprobs.extend(delta.logprobs.iter().map(|token| token.logprob.expect("a token of the answer")));
+                logprobs
+                    .extend(delta.logprobs.iter().map(|token| token.logprob.expect("a token of the answer")));
             }
             Event::Thinking(_) | Event::ToolCall(_) => {}
             Event::Finished(finished) => return Answer { text, logprobs, finished: Ok(finished), dropped },
