@@ -32,6 +32,28 @@ impl std::fmt::Debug for MatrixSource {
     }
 }
 
+/// A matrix in the form that a device computes with: to be kept for later runs, or kept from an earlier one.
+#[derive(Clone)]
+pub struct OwnForm {
+    pub storage: Storage,
+    /// Where its bytes lie in the storage.
+    pub range: Range<usize>,
+}
+
+impl OwnForm {
+    /// Its bytes. None when they lie outside the storage.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        (*self.storage).as_ref().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for OwnForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes of a device's own form", self.range.len())
+    }
+}
+
 /// Why a device cannot take a matrix or a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -134,6 +156,16 @@ pub trait Compute {
     /// # Errors
     /// [`ComputeError::MatrixSize`] when the bytes do not fit the shape.
     fn matrix(&mut self, source: MatrixSource) -> Result<Self::Matrix, ComputeError>;
+
+    /// Takes a matrix in the form that [`Compute::own_form`] gave for the same one earlier; its source stays for what
+    /// needs that. The bytes are not looked at: wrong ones give wrong results and no other harm.
+    ///
+    /// # Errors
+    /// [`ComputeError::MatrixSize`] when they do not fit the shape.
+    fn stored_matrix(&mut self, source: MatrixSource, form: OwnForm) -> Result<Self::Matrix, ComputeError>;
+
+    /// The form of a matrix that is worth keeping, where it is another than the file's.
+    fn own_form(&self, matrix: &Self::Matrix) -> Option<OwnForm>;
 
     /// Takes a vector.
     fn vector(&mut self, values: &[f32]) -> Self::Vector;

@@ -8,7 +8,9 @@ use std::cell::RefCell;
 use crate::arch::loops::{AttentionTask, MatmulTask};
 use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
 use crate::arch::{self, Level};
-use crate::compute::{AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, Rope, RopePairing};
+use crate::compute::{
+    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing,
+};
 use crate::pack::{Format, GROUP, Packed, STEP};
 use crate::pages::{PAGE_TOKENS, PageShape, Pages, Slot};
 use crate::pool::{Pool, TileShape};
@@ -126,6 +128,21 @@ impl CpuMatrix {
     }
 }
 
+/// Bytes of a row of the file, once the source is known to hold all of them.
+fn checked_row_bytes(source: &MatrixSource) -> Result<usize, ComputeError> {
+    let wrong = || wrong_size(source, source.range.len());
+    let row_bytes = source.kind.row_bytes(source.columns).ok_or_else(wrong)?;
+    let inside = source.range.end <= (*source.storage).as_ref().len();
+    if !inside || row_bytes.checked_mul(source.rows) != Some(source.range.len()) {
+        return Err(wrong());
+    }
+    Ok(row_bytes)
+}
+
+fn wrong_size(source: &MatrixSource, bytes: usize) -> ComputeError {
+    ComputeError::MatrixSize { rows: source.rows, columns: source.columns, kind: source.kind.name(), bytes }
+}
+
 /// Rows of f32, each padded with zeros to whole lanes of 16.
 #[derive(Debug, Default)]
 pub struct Rows {
@@ -209,22 +226,26 @@ impl Compute for Cpu {
     type Pages = Pages;
 
     fn matrix(&mut self, source: MatrixSource) -> Result<CpuMatrix, ComputeError> {
-        let wrong = || ComputeError::MatrixSize {
-            rows: source.rows,
-            columns: source.columns,
-            kind: source.kind.name(),
-            bytes: source.range.len(),
-        };
-        let row_bytes = source.kind.row_bytes(source.columns).ok_or_else(wrong)?;
-        let inside = source.range.end <= (*source.storage).as_ref().len();
-        if !inside || row_bytes.checked_mul(source.rows) != Some(source.range.len()) {
-            return Err(wrong());
-        }
+        let row_bytes = checked_row_bytes(&source)?;
         let packed = Format::of(source.kind).filter(|_| source.use_for_products).map(|format| {
             let bytes = &(*source.storage).as_ref()[source.range.clone()];
             Packed::new(format, bytes, source.columns, &self.pool)
         });
         Ok(CpuMatrix { source, row_bytes, packed })
+    }
+
+    fn stored_matrix(&mut self, source: MatrixSource, form: OwnForm) -> Result<CpuMatrix, ComputeError> {
+        let row_bytes = checked_row_bytes(&source)?;
+        let bytes = form.range.len();
+        let packed = Format::of(source.kind)
+            .filter(|_| source.use_for_products)
+            .and_then(|format| Packed::stored(format, source.rows, source.columns, form.storage, form.range));
+        let Some(packed) = packed else { return Err(wrong_size(&source, bytes)) };
+        Ok(CpuMatrix { source, row_bytes, packed: Some(packed) })
+    }
+
+    fn own_form(&self, matrix: &CpuMatrix) -> Option<OwnForm> {
+        matrix.packed.as_ref().map(Packed::own_form)
     }
 
     fn has_copied(&self, matrix: &CpuMatrix) -> bool {

@@ -8,6 +8,8 @@
 //! A packed matrix takes the bytes of the file, or up to 3 % more where 6-bit scales become bytes; IQ2_XXS takes half as
 //! much again, its codewords spelled out as bit pairs and signs. Layouts and what they gave: `docs/decisions`. The last group of a matrix is filled up with rows of zeros.
 
+mod stored;
+
 use std::sync::Arc;
 
 use crate::blocks::BlockType;
@@ -15,6 +17,8 @@ use crate::codebooks::IQ2_XXS_LEVELS;
 use crate::compute::Storage;
 use crate::pool::{Pool, TileShape};
 use crate::unpack::six_bits;
+
+pub use stored::LAYOUT;
 
 /// Rows of a group.
 pub const GROUP: usize = 16;
@@ -79,10 +83,6 @@ impl Format {
             _ => return None,
         };
         Some(Self { kind, quants_bytes, record_columns, record_bytes })
-    }
-
-    pub(crate) const fn kind(&self) -> BlockType {
-        self.kind
     }
 
     const fn quants_plane(&self, columns: usize) -> usize {
