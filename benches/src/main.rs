@@ -1,10 +1,12 @@
-//! Times what needs no model: products of single matrices, and the limits of the machine. Started in release by
-//! `cargo xtask bench`, which keeps and shows what this prints; models as a whole are timed by `ondol bench`.
+//! Times what needs no model: products of single matrices, and the limits of the machine; and asks servers that are
+//! running, as a crowd of clients does. Started in release by `cargo xtask bench`, which keeps and shows what this
+//! prints; models as a whole are timed by `ondol bench`.
 //!
 //! It stands beside the house, in no journey; nothing depends on it, and the default build leaves it out. Prints one JSON
 //! object a line. Tests: unit.
 
 mod products;
+mod serve;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ use serde_json::json;
 const USAGE: &str = "\
 benches kernels DEFINITION [FILTER]    times the products of a definition; FILTER: words of matrix, type, batch
 benches probe                          read bandwidth and clock
+benches serve ADDRESS [FLAGS]          clients at a server; the flags stand in serve.rs
     --threads N     instead of one for each core
     --kernels NAME  an instruction set, instead of the best
     --test          every product once, small: for looking at whether it works
@@ -47,7 +50,12 @@ struct Limits {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let result = match words.split_first() {
+        Some((first, rest)) if first == "serve" => serve::run(rest),
+        _ => Arguments::parse(words.into_iter()).and_then(|arguments| run(&arguments)),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("benches: {error:#}");

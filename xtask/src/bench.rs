@@ -9,6 +9,8 @@ mod machine;
 mod programs;
 mod results;
 mod rounds;
+mod serve;
+mod serve_table;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,7 @@ enum Kind {
     Kernels,
     Model,
     Peers,
+    Serve,
 }
 
 /// The command line after `bench`.
@@ -39,15 +42,23 @@ struct Options {
     threads: Option<usize>,
     kernels: Option<String>,
     python: Option<PathBuf>,
+    /// No engine but ours (`serve`).
+    alone: bool,
+    /// The programs are there: nothing is built.
+    built: bool,
     /// Name and command.
     engines: Vec<(String, String)>,
+    /// The same for `serve`.
+    servers: Vec<(String, String)>,
 }
 
 /// Runs the benches asked for. `false`: an engine failed, what it said stands above.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<bool> {
     let options = Options::parse(words)?;
     let programs = Programs::at(root, &options)?;
-    programs.build(&options)?;
+    if !options.built {
+        programs.build(&options)?;
+    }
     measure(&programs, &options)
 }
 
@@ -69,6 +80,7 @@ fn measure(programs: &Programs, options: &Options) -> Result<bool> {
             Kind::Kernels => programs.kernels(options, &results)?,
             Kind::Model => rounds::run(programs, options, &results, "model", &[])?,
             Kind::Peers => rounds::run(programs, options, &results, "peers", &options.engines)?,
+            Kind::Serve => serve::run(programs, options, &results)?,
         };
     }
     println!("Results: {}", results.path().display());
@@ -88,22 +100,27 @@ impl Options {
             Some(&"kernels") => vec![Kind::Kernels],
             Some(&"model") => vec![Kind::Model],
             Some(&"peers") => vec![Kind::Peers],
-            Some(&"all") => vec![Kind::Kernels, Kind::Model, Kind::Peers],
-            _ => bail!("say what to measure: kernels, model, peers or all"),
+            Some(&"serve") => vec![Kind::Serve],
+            Some(&"all") => vec![Kind::Kernels, Kind::Model, Kind::Peers, Kind::Serve],
+            _ => bail!("say what to measure: kernels, model, peers, serve or all"),
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
             match *word {
                 "--test" => options.test = true,
+                "--alone" => options.alone = true,
+                "--built" => options.built = true,
                 "--model" => options.models.push(value()?.into()),
                 "--rounds" => options.rounds = Some(value()?.parse().context("--rounds")?),
                 "--threads" => options.threads = Some(value()?.parse().context("--threads")?),
                 "--kernels" => options.kernels = Some((*value()?).to_owned()),
                 "--python" => options.python = Some(value()?.into()),
-                "--engine" => {
+                "--engine" | "--server" => {
                     let text = value()?;
-                    let (name, command) = text.split_once('=').context("--engine wants NAME='COMMAND'")?;
-                    options.engines.push((name.to_owned(), command.to_owned()));
+                    let (name, command) =
+                        text.split_once('=').with_context(|| format!("{word} wants NAME='COMMAND'"))?;
+                    let list = if *word == "--engine" { &mut options.engines } else { &mut options.servers };
+                    list.push((name.to_owned(), command.to_owned()));
                 }
                 flag if flag.starts_with("--") => bail!("unknown flag {flag}"),
                 word => options.filter.push(word.to_owned()),
@@ -137,7 +154,10 @@ mod tests {
             threads: Some(2),
             kernels: Some("avx2".to_owned()),
             python: Some("p".into()),
+            alone: false,
+            built: false,
             engines: vec![("other".to_owned(), "run {model} -t {threads}".to_owned())],
+            servers: Vec::new(),
         };
         assert_eq!(Options::parse(&words).unwrap(), expected);
         for wrong in ["", "dance", "model --rounds", "model --rounds many", "peers --engine x", "all --loud"]

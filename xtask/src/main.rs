@@ -22,7 +22,7 @@ cargo xtask COMMAND
   test                    everything: format, tidy, lints, tests, then the journeys with real weights
   test --fast             all of that but the journeys
   test --journeys [NAME]  only the journeys, or one of them
-  bench WHAT [FILTER…]    speed of kernels, model, peers or all of them, beside the machine's limits
+  bench WHAT [FILTER…]    speed of kernels, model, peers, serve or all of them, beside the machine's limits
                           (docs/reference/bench.md says more)
   shapes FOLDER [NAME…]   random weights in the shapes of real models, as GGUF files
 ";

@@ -139,7 +139,8 @@ pub(super) fn shapes(root: &Path, words: &[&str]) -> Result<bool> {
     Ok(command.status().context("cannot start cargo")?.success())
 }
 
-fn start(command: &mut Command) -> Result<()> {
+/// Runs a program to its end, which must be a success.
+pub(super) fn start(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {shown}"))?;
     ensure!(status.success(), "{shown} failed");

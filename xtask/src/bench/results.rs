@@ -249,7 +249,7 @@ pub(super) fn products_table(limits: &Json, products: &[Json]) -> String {
 }
 
 /// First column to the left, the others to the right.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -268,14 +268,14 @@ fn aligned(lines: &[Vec<String>]) -> String {
     out
 }
 
-fn range(values: &[f64]) -> String {
+pub(super) fn range(values: &[f64]) -> String {
     let low = values.iter().copied().reduce(f64::min);
     let high = values.iter().copied().reduce(f64::max);
     low.zip(high).map_or_else(String::new, |(low, high)| format!("{}–{}", short(low), short(high)))
 }
 
 /// Three digits, more before the point.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
@@ -283,7 +283,7 @@ fn short(value: f64) -> String {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = *sorted.get(sorted.len() / 2)?;
