@@ -15,6 +15,6 @@ pub use event::{
 };
 pub use ports::{EventSink, Generator, LoadedModel};
 pub use request::{
-    Format, Input, KeepAlive, Limits, Message, Priority, Request, Role, Sampling, Thinking, ToolCall,
-    ToolChoice,
+    BiasTarget, Format, Input, KeepAlive, Limits, LogitBias, Message, Priority, Request, Role, SamplerKind,
+    Sampling, Thinking, ToolCall, ToolChoice,
 };
