@@ -11,6 +11,8 @@
 //! `tokenizer_metadata`, `chat_template`).
 
 pub mod decode;
+pub mod grammar;
+pub mod output;
 pub mod stop;
 pub mod template;
 pub mod tokenizer;
