@@ -9,11 +9,13 @@
 
 mod error;
 pub mod families;
+mod footprint;
 mod forward;
 mod load;
 mod shape;
 
 pub use error::ModelError;
+pub use footprint::Footprint;
 pub use forward::Workspace;
 pub use load::Model;
 pub use shape::{Layer, Plan, Shape};
