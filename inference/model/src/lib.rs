@@ -17,5 +17,5 @@ mod shape;
 pub use error::ModelError;
 pub use footprint::Footprint;
 pub use forward::Workspace;
-pub use load::Model;
+pub use load::{Model, PackedParts};
 pub use shape::{Layer, Plan, Shape};

@@ -2,7 +2,8 @@
 //! Shapes and types are checked here, so that `forward` may take them for granted.
 
 use kernels::{Compute, KvType, MatrixSource, PAGE_TOKENS, PageShape};
-use weights::{Gguf, Tensor};
+use weights::packed::Part;
+use weights::{Gguf, PackedFile, Tensor};
 
 use crate::error::ModelError;
 use crate::families;
@@ -63,9 +64,22 @@ impl<C: Compute> Model<C> {
     /// # Errors
     /// When the architecture is not supported, or a key or tensor is missing or wrong.
     pub fn load(file: &Gguf, compute: &mut C) -> Result<Self, ModelError> {
+        Self::load_kept(file, None, compute).map(|(model, _)| model)
+    }
+
+    /// The same, with matrices that the device has packed in an earlier run. What is missing there, or does not fit, is
+    /// packed now. Also returns what is worth keeping for the next run.
+    ///
+    /// # Errors
+    /// As [`Model::load`]: whatever is kept is never a reason.
+    pub fn load_kept(
+        file: &Gguf,
+        kept: Option<&PackedFile>,
+        compute: &mut C,
+    ) -> Result<(Self, PackedParts), ModelError> {
         let metadata = file.metadata();
         let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
-        let mut loader = Loader { file, compute };
+        let mut loader = Loader { file, kept, parts: PackedParts::default(), compute };
         let factors = loader.values("rope_freqs.weight")?;
         let plan = families::plan(Reader { metadata, architecture }, None)?;
         let plan = match &factors {
@@ -105,8 +119,12 @@ impl<C: Compute> Model<C> {
         let output_norm = loader.vector("output_norm.weight", width)?;
         let layers =
             (0..plan.shape.layers).map(|index| loader.layer(&plan, index)).collect::<Result<_, _>>()?;
+        let mut parts = loader.parts;
+        // Table and head are loaded first and used last: kept in the order of use, a file is read from front to back.
+        let of_layers = |part: &Part| part.name.starts_with("blk.");
+        parts.all.sort_by_key(|part| !of_layers(part));
         let weight_bytes = file.tensors().iter().map(|tensor| tensor.size_bytes() as u64).sum();
-        Ok(Self { plan, embedding, layers, output_norm, head, vocab, weight_bytes })
+        Ok((Self { plan, embedding, layers, output_norm, head, vocab, weight_bytes }, parts))
     }
 
     /// Its sizes.
@@ -141,9 +159,19 @@ impl<C: Compute> Model<C> {
     }
 }
 
+/// The matrices that a device keeps in a form of its own.
+#[derive(Debug, Default)]
+pub struct PackedParts {
+    pub all: Vec<Part>,
+    /// How many of them were not kept from an earlier run.
+    pub new: usize,
+}
+
 /// Finds tensors and hands them to the device.
 struct Loader<'a, C> {
     file: &'a Gguf,
+    kept: Option<&'a PackedFile>,
+    parts: PackedParts,
     compute: &'a mut C,
 }
 
@@ -182,13 +210,33 @@ impl<C: Compute> Loader<'_, C> {
             columns,
             use_for_products,
         };
-        let matrix = self.compute.matrix(source);
-        let matrix = matrix.map_err(|source| ModelError::Device { name: name.to_owned(), source })?;
-        if self.compute.has_copied(&matrix) {
-            // One copy at a time: a model never takes twice its size.
-            self.file.release(&tensor);
+        let kind = source.kind;
+        let matrix = match self.kept_matrix(name, &source) {
+            Some(matrix) => matrix,
+            None => {
+                let matrix = self.compute.matrix(source);
+                let matrix = matrix.map_err(|source| ModelError::Device { name: name.to_owned(), source })?;
+                if self.compute.has_copied(&matrix) {
+                    // One copy at a time: a model never takes twice its size.
+                    self.file.release(&tensor);
+                }
+                self.parts.new += usize::from(self.compute.own_form(&matrix).is_some());
+                matrix
+            }
+        };
+        if let Some(form) = self.compute.own_form(&matrix) {
+            self.parts.all.push(Part { name: name.to_owned(), kind, rows, columns, form });
         }
         Ok(matrix)
+    }
+
+    /// The matrix as it was kept. What was kept is somebody else's file: it counts only where it fits.
+    fn kept_matrix(&mut self, name: &str, source: &MatrixSource) -> Option<C::Matrix> {
+        let kept = self.kept?;
+        let tensor = kept.tensor(name)?;
+        let fits = (tensor.kind, tensor.rows, tensor.columns) == (source.kind, source.rows, source.columns);
+        let matrix = self.compute.stored_matrix(source.clone(), kept.form(tensor));
+        matrix.ok().filter(|_| fits)
     }
 
     /// A whole small tensor as f32; `None` when the file has none of that name.

@@ -21,7 +21,7 @@ pub use self::{
 pub use crate::error::{GgufError, MetadataError};
 
 use self::{cursor::Cursor, header::Header, tensor::Described};
-use crate::map::MappedFile;
+use crate::map::{FileStamp, MappedFile};
 
 /// The whole file, wherever it lies.
 pub(crate) type Storage = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -39,6 +39,8 @@ struct Inner {
     mapped: Option<Arc<MappedFile>>,
     version: u32,
     metadata: Metadata,
+    /// Where the descriptions end.
+    header_bytes: usize,
     /// In the order of the file.
     tensors: Vec<Tensor>,
     /// Positions in `tensors`, sorted by name.
@@ -99,6 +101,18 @@ impl Gguf {
         self.0.file.clone()
     }
 
+    /// All before the tensors: what the file says of itself.
+    #[must_use]
+    pub fn header(&self) -> &[u8] {
+        (*self.0.file).as_ref().get(..self.0.header_bytes).unwrap_or_default()
+    }
+
+    /// Which version of a file on disk this is, as it was when it was opened. `None` for one in memory.
+    #[must_use]
+    pub fn stamp(&self) -> Option<FileStamp> {
+        Some(self.0.mapped.as_ref()?.stamp())
+    }
+
     /// GGUF version of the file: 2 or 3.
     #[must_use]
     pub fn version(&self) -> u32 {
@@ -116,6 +130,7 @@ impl Gguf {
         for index in 0..header.tensors {
             described.push(Described::read(&mut cursor, index as u64)?);
         }
+        let header_bytes = cursor.at();
         // Files without tensors (vocabularies) may end before the padding; then no tensor needs the start.
         let data = cursor.at().checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
         let tensors: Vec<Tensor> = described
@@ -124,7 +139,8 @@ impl Gguf {
             .collect::<Result<_, _>>()?;
         tensor::check_overlap(&tensors)?;
         let by_name = tensor::index(&tensors)?;
-        Ok(Self(Arc::new(Inner { version: header.version, metadata, tensors, by_name, file, mapped })))
+        let version = header.version;
+        Ok(Self(Arc::new(Inner { version, metadata, header_bytes, tensors, by_name, file, mapped })))
     }
 }
 
