@@ -246,7 +246,7 @@ impl Thread {
             memory_bytes: (config.memory_free)(),
             context_tokens: config.context_tokens,
         };
-        let loaded = Loaded::load(located, options, &mut compute)?;
+        let loaded = Loaded::load_kept(located, options, self.inner.source.packed().as_deref(), &mut compute)?;
         let limits = WorkerLimits {
             sequences_max: config.sequences_max,
             batch_tokens_max: config.batch_tokens_max,

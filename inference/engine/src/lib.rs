@@ -9,6 +9,7 @@
 //! (`tests/requests.rs`).
 
 mod host;
+mod kept;
 pub mod loaded;
 mod pages;
 pub mod perplexity;
@@ -20,5 +21,6 @@ mod worker;
 
 pub use host::{Host, HostConfig};
 pub use loaded::{LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
+pub use kept::PackedStore;
 pub use pages::PagePool;
 pub use sampler::{Sampler, SamplerSettings};

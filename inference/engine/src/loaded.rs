@@ -2,12 +2,16 @@
 //! Made once, then shared by all sequences of its worker; what changes per request is in `sequence`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use contract::{GenerateError, Sampling};
 use kernels::{Cpu, KvType, PAGE_TOKENS};
 use model::Model;
 use text::{ChatTemplate, Tokenizer};
 use weights::Gguf;
+use weights::packed::Part;
+
+use crate::kept::PackedStore;
 
 /// Where names become files: the registry, given by the binary.
 pub trait ModelSource: Send + Sync {
@@ -16,6 +20,11 @@ pub trait ModelSource: Send + Sync {
     /// # Errors
     /// [`GenerateError::ModelNotFound`] when there is none.
     fn locate(&self, name: &str) -> Result<LocatedModel, GenerateError>;
+
+    /// Where packed weights of these models are kept between runs; `None`: nowhere.
+    fn packed(&self) -> Option<Arc<dyn PackedStore>> {
+        None
+    }
 }
 
 /// A model's file and what its manifest says.
@@ -82,6 +91,10 @@ pub struct Loaded {
     pub context_tokens: u32,
     /// KV pages that memory allows.
     pub pages_max: u32,
+    /// Whether all packed weights came from an earlier run.
+    pub was_packed: bool,
+    /// The packed weights, for as long as the model is loaded: see [`PackedStore::keep`].
+    _parts: Arc<[Part]>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -106,6 +119,19 @@ impl Loaded {
         options: LoadOptions,
         compute: &mut Cpu,
     ) -> Result<Self, GenerateError> {
+        Self::load_kept(located, options, None, compute)
+    }
+
+    /// The same, with packed weights of an earlier run where they are kept, and kept for the next where they are not.
+    ///
+    /// # Errors
+    /// As [`Loaded::load`].
+    pub fn load_kept(
+        located: LocatedModel,
+        options: LoadOptions,
+        packed: Option<&dyn PackedStore>,
+        compute: &mut Cpu,
+    ) -> Result<Self, GenerateError> {
         let failed = |error: &dyn std::error::Error| GenerateError::Load {
             model: located.name.clone(),
             message: with_causes(error),
@@ -114,10 +140,15 @@ impl Loaded {
         // The tokenizer takes longest and needs only the metadata: it is built beside the weights.
         let (model, tokenizer) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| Tokenizer::from_gguf(file.metadata()));
-            let model = Model::load(&file, compute);
+            let kept = packed.and_then(|packed| packed.find(&located.path, &file));
+            let model = Model::load_kept(&file, kept.as_ref(), compute);
+            if let Some(kept) = kept.filter(|_| model.is_ok()) {
+                // There is nothing else to do meanwhile, and the first step will want all of it.
+                kept.bring_in(&|| !tokenizer.is_finished());
+            }
             (model, tokenizer.join())
         });
-        let model = model.map_err(|error| failed(&error))?;
+        let (model, parts) = model.map_err(|error| failed(&error))?;
         let tokenizer = tokenizer
             .map_err(|_| GenerateError::Internal { message: "building the tokenizer panicked".to_owned() })?
             .map_err(|error| failed(&error))?;
@@ -133,7 +164,12 @@ impl Loaded {
         }
         let template = template(&located, &file, &tokenizer).map_err(|error| failed(&error))?;
         let (context_tokens, pages_max) = room(&located, &model, options)?;
-        Ok(Self { located, model, tokenizer, template, context_tokens, pages_max })
+        let was_packed = parts.new == 0 && !parts.all.is_empty();
+        let parts: Arc<[Part]> = parts.all.into();
+        if let Some(packed) = packed.filter(|_| !was_packed && !parts.is_empty()) {
+            packed.keep(&located.path, &file, &parts);
+        }
+        Ok(Self { located, model, tokenizer, template, context_tokens, pages_max, was_packed, _parts: parts })
     }
 
     /// Bytes of weights.
