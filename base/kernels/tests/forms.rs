@@ -95,6 +95,18 @@ fn close(what: &str, ours: &[f32], want: &[f32], tolerance: f32) {
     }
 }
 
+/// Levels that fuse multiplication and addition in f32 give the same bits: all but the portable form of x86-64.
+fn levels_agree(what: &str, results: &[(Level, Vec<f32>)]) {
+    let portable_too = cfg!(target_arch = "aarch64");
+    let mut fused = results
+        .iter()
+        .filter(|(level, _)| (portable_too || level.name() != "portable") && !level.name().ends_with("bf16"));
+    let Some((first, want)) = fused.next() else { return };
+    for (level, ours) in fused {
+        assert!(ours == want, "{what}: {} gives other bits than {}", level.name(), first.name());
+    }
+}
+
 fn machines() -> Vec<Cpu> {
     let levels = Level::available();
     levels.iter().flat_map(|level| [1, 3].map(|threads| Cpu::with_level(threads, *level))).collect()
@@ -130,6 +142,41 @@ fn matmul_of_every_type_level_and_odd_shape() {
                     None => levels.push((cpu.level(), ours)),
                 }
             }
+            levels_agree(&format!("{} {rows}×{columns}×{tokens}", kind.name()), &levels);
+        }
+    }
+}
+
+/// Quants and activations all at the ends of what they may be, where sums of 16 bits would overflow.
+#[test]
+fn matmul_of_the_highest_and_lowest_quants() {
+    let (rows, columns, tokens) = (32, 256, 11);
+    for kind in BlockType::ALL.into_iter().filter(|kind| pack::Format::of(*kind).is_some()) {
+        for byte in [0x00, 0x7f, 0x80, 0xff] {
+            let mut bytes = Numbers(1).blocks(kind, rows, columns);
+            for block in bytes.chunks_exact_mut(kind.block_bytes()) {
+                // The middle of a block is quants in every type; scales stay as they are.
+                let len = block.len();
+                block[len / 2..len - 4].fill(byte);
+            }
+            let x: Vec<Vec<f32>> = (0..tokens)
+                .map(|t| (0..columns).map(|c| if (c >> (t % 4)) & 1 == 0 { 1.0 } else { -1.0 }).collect())
+                .chain([vec![1.0; columns], vec![-1.0; columns]])
+                .collect();
+            let want: Vec<f32> = reference::matmul(kind, &bytes, columns, &x).concat();
+            let mut levels: Vec<(Level, Vec<f32>)> = Vec::new();
+            for level in Level::available() {
+                let mut cpu = Cpu::with_level(1, level);
+                let weight = matrix(&mut cpu, kind, bytes.clone(), rows, columns);
+                let mut x = upload(&mut cpu, &x);
+                let mut out = cpu.activation(rows);
+                cpu.matmul(&weight, &mut x, &mut out);
+                let ours = download(&mut cpu, &out);
+                let what = format!("{} of {byte:#04x} {}", kind.name(), level.name());
+                close(&what, &ours, &want, 1e-4);
+                levels.push((level, ours));
+            }
+            levels_agree(kind.name(), &levels);
         }
     }
 }
@@ -278,6 +325,7 @@ fn attention_with_windows_caps_and_pieces() {
                     }
                 }
             }
+            levels_agree(&format!("window {window} cap {soft_cap} {kv_type:?}"), &results);
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
-/// Plain arrays: the reference, and what the compiler turns into NEON on aarch64.
+/// Plain arrays: the reference.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable([f32; 16]);
 

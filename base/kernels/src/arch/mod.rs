@@ -3,10 +3,17 @@
 //! The loops are written once, over [`lanes::Lanes`], and inlined into one entry for each instruction set whose
 //! features the compiler may then use. A [`Level`] exists only if the machine has it, so calling its entries is sound.
 //! This folder is one of the crate's two places with `unsafe`. Tests: every level against the plain reference, in
-//! `tests/forms.rs`.
+//! `tests/forms.rs`; their single operations, with extreme values, in `check`.
 
-#![expect(unsafe_code, reason = "vector intrinsics and calls into functions with target features")]
+#![cfg_attr(
+    any(target_arch = "aarch64", target_arch = "x86_64"),
+    expect(unsafe_code, reason = "vector intrinsics and calls into functions with target features")
+)]
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(test)]
+mod check;
 pub(crate) mod lanes;
 pub(crate) mod loops;
 pub(crate) mod packed;
@@ -35,6 +42,12 @@ enum Kind {
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
 }
 
 impl Level {
@@ -47,7 +60,10 @@ impl Level {
     /// Every level of this machine, slowest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86-64 adds levels"))]
+        #[cfg_attr(
+            not(any(target_arch = "aarch64", target_arch = "x86_64")),
+            expect(unused_mut, reason = "other architectures add no levels")
+        )]
         let mut levels = vec![Self(Kind::Portable)];
         #[cfg(target_arch = "x86_64")]
         {
@@ -61,6 +77,18 @@ impl Level {
                 levels.push(Self(Kind::Avx512));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if aarch64::has_neon() {
+                levels.push(Self(Kind::Neon));
+            }
+            if aarch64::has_dotprod() {
+                levels.push(Self(Kind::NeonDotprod));
+            }
+            if aarch64::has_i8mm() {
+                levels.push(Self(Kind::NeonI8mm));
+            }
+        }
         levels
     }
 
@@ -68,7 +96,6 @@ impl Level {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
-            Kind::Portable if cfg!(target_arch = "aarch64") => "neon",
             Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
@@ -76,6 +103,12 @@ impl Level {
             Kind::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDotprod => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm => "neon-i8mm",
         }
     }
 }
@@ -96,7 +129,7 @@ macro_rules! with_loops {
         }
     };
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use with_loops;
 
 /// A safe front for each loop, which picks the entry of the level.
@@ -116,6 +149,15 @@ macro_rules! dispatch {
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
                     Kind::Avx512 => unsafe { x86_64::avx512::$name($($argument),*) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "aarch64")]
+                    Kind::Neon => unsafe { aarch64::neon::$name($($argument),*) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "aarch64")]
+                    Kind::NeonDotprod => unsafe { aarch64::dotprod::$name($($argument),*) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "aarch64")]
+                    Kind::NeonI8mm => unsafe { aarch64::i8mm::$name($($argument),*) },
                 }
             }
         )*

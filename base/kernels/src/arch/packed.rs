@@ -160,12 +160,10 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
             let blocks = &blocks[step * part.len + from_token..][..T];
             if F::HALVES {
                 // One half after the other: only one half's integers are in registers at a time.
-                let (first, last) =
-                    ([quads[0], quads[1], quads[2], quads[3]], [quads[4], quads[5], quads[6], quads[7]]);
-                step_part::<R, F, T, 4>(first, 0, 0, scale[0], blocks, &mut sums);
-                step_part::<R, F, T, 4>(last, 4, 1, scale[1], blocks, &mut sums);
+                R::step::<F, T, 4>(&quads, 0, 0, scale[0], blocks, &mut sums);
+                R::step::<F, T, 4>(&quads, 4, 1, scale[1], blocks, &mut sums);
             } else {
-                step_part::<R, F, T, 8>(quads, 0, 2, scale[0], blocks, &mut sums);
+                R::step::<F, T, 8>(&quads, 0, 2, scale[0], blocks, &mut sums);
             }
             for t in 0..T {
                 if F::OFFSET_BITS == 0 && F::HALVES {
@@ -187,8 +185,8 @@ fn multiply<R: Rows, F: Quants, const T: usize>(
 /// `Q` quads with one scale, from `first` on: their integers, then `sums += integers · (scale·d)`. `part` names the sum of
 /// the activations that the offset is taken with.
 #[inline(always)]
-fn step_part<R: Rows, F: Quants, const T: usize, const Q: usize>(
-    quads: [R::Bytes; Q],
+pub(super) fn step_part<R: Rows, F: Quants, const T: usize, const Q: usize>(
+    quads: &[R::Bytes; 8],
     first: usize,
     part: usize,
     scale: R,
@@ -203,7 +201,7 @@ fn step_part<R: Rows, F: Quants, const T: usize, const Q: usize>(
     }
     for q in 0..Q {
         for t in 0..T {
-            ints[t] = R::dot_of::<F>(ints[t], quads[q], blocks[t].quants[first + q]);
+            ints[t] = R::dot_of::<F>(ints[t], quads[first + q], blocks[t].quants[first + q]);
         }
     }
     for t in 0..T {
@@ -226,7 +224,7 @@ trait DotOf: Rows {
 impl<R: Rows> DotOf for R {}
 
 /// How a packed type is read: its quants as unsigned bytes, its scales, and what is taken away.
-trait Quants {
+pub(crate) trait Quants {
     /// Bytes of the quants of 16 rows × 32 columns.
     const QUANTS_BYTES: usize;
     /// Steps of 32 columns that share a record of scales.

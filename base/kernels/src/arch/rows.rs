@@ -5,6 +5,7 @@
 //! sums are exact, so their order does not matter; what follows them in f32 has one order (see `packed`).
 
 use super::lanes::{Lanes, Portable};
+use super::packed::{self, Block, Quants};
 
 /// Sixteen rows in one instruction set.
 ///
@@ -34,6 +35,19 @@ pub(crate) trait Rows: Lanes {
     fn shifted(value: i32, left: u32) -> Self::Ints;
     /// `sum[r] + Σ bytes[4r + i] · activations[i]`; bytes above 127 only if `WIDE`.
     fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints;
+    /// `Q` quads with one scale, from `first` on, and `T` tokens: see `packed::step_part`. For instruction sets that want
+    /// their registers in another order; integers and the order in f32 stay the same.
+    #[inline(always)]
+    fn step<F: Quants, const T: usize, const Q: usize>(
+        quads: &[Self::Bytes; 8],
+        first: usize,
+        part: usize,
+        scale: Self,
+        blocks: &[Block],
+        sums: &mut [Self; T],
+    ) {
+        packed::step_part::<Self, F, T, Q>(quads, first, part, scale, blocks, sums);
+    }
     fn floats(ints: Self::Ints) -> Self;
     /// To the nearest integer, ties to even; within i32.
     fn round(self) -> Self::Ints;
