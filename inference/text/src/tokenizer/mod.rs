@@ -114,6 +114,23 @@ impl Tokenizer {
     /// # Errors
     /// When the vocabulary has no way to write something in it, not even as unknown.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_from(text, options, true)
+    }
+
+    /// The ids of a text that goes on where other text stood: no special tokens, no space before it.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_from(text, EncodeOptions::default(), false)
+    }
+
+    fn encode_from(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        at_start: bool,
+    ) -> Result<Vec<u32>, TokenizerError> {
         if text.len() >= (u32::MAX / 4) as usize {
             return Err(TokenizerError::NotEncodable { what: format!("a text of {} bytes", text.len()) });
         }
@@ -122,7 +139,7 @@ impl Tokenizer {
             out.extend(self.special.bos);
         }
         let mut scratch = Scratch::default();
-        let mut after_special = true;
+        let mut after_special = at_start;
         self.partition.cut(&self.vocab, text, options.parse_special, &mut |fragment| {
             match fragment {
                 Fragment::Token(id) => out.push(id),
@@ -190,6 +207,12 @@ impl Tokenizer {
     #[must_use]
     pub fn adds_space_prefix(&self) -> bool {
         self.space_prefix
+    }
+
+    /// Whether decoding gives back what was encoded, byte for byte: not so where texts are normalised first.
+    #[must_use]
+    pub fn is_lossless(&self) -> bool {
+        !matches!(self.model, Model::WordPiece(_) | Model::Unigram(_))
     }
 
     /// Whether an answer is over when this token is chosen: EOS, end of turn and their kind.

@@ -1,0 +1,241 @@
+//! What a sequence holds to: a matcher, and from where on it counts. The engine knows only [`Constraint`].
+
+use super::error::GrammarError;
+use super::mask::TokenMask;
+use super::matcher::Matcher;
+use super::{Grammar, Vocabulary};
+
+/// What an answer is held to, token by token. `prepare` is the expensive step and needs no logits: it runs beside the
+/// forward pass, on another thread.
+pub trait Constraint: Send {
+    /// Finds out what may come next. What went wrong is kept for [`Constraint::mask`].
+    fn prepare(&mut self);
+
+    /// What may come next; `None`: anything.
+    ///
+    /// # Errors
+    /// When the grammar cannot go on; the answer must end there, as a failure.
+    fn mask(&mut self) -> Result<Option<&TokenMask>, GrammarError>;
+
+    /// The answer goes on by this token.
+    ///
+    /// # Errors
+    /// As [`Constraint::mask`].
+    fn commit(&mut self, token: u32) -> Result<(), GrammarError>;
+
+    /// Tokens that come next in any case. They are not committed.
+    ///
+    /// # Errors
+    /// As [`Constraint::mask`].
+    fn forced(&mut self) -> Result<Vec<u32>, GrammarError>;
+
+    /// Whether the answer is complete, and nothing can follow.
+    fn is_over(&self) -> bool;
+}
+
+/// From where on an answer follows its grammar. Texts are looked for in the answer's bytes; a control token counts as
+/// the text by which the vocabulary names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Start {
+    /// From its first token.
+    #[default]
+    AtOnce,
+    /// After this text, as the end of thinking. Until then all is allowed but the end of the answer.
+    After(Vec<u8>),
+    /// As `After(closes)` if the answer begins with `opens`, else at once.
+    AfterIf { opens: Vec<u8>, closes: Vec<u8> },
+    /// Whenever this text comes, as the beginning of a call of a tool. Until then, and when the grammar is complete,
+    /// all is allowed.
+    On(Vec<u8>),
+}
+
+/// An answer that follows a grammar from some place on.
+#[derive(Debug, Clone)]
+pub struct Guide {
+    vocabulary: Vocabulary,
+    matcher: Matcher,
+    phase: Phase,
+    /// The matcher at its start, and the text that starts it, when it may start again.
+    again: Option<(Matcher, Vec<u8>)>,
+    /// What `prepare` found out.
+    ready: Option<Result<Option<TokenMask>, GrammarError>>,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    /// The answer may begin with these tokens, of which so many have come.
+    Undecided { opens: Vec<u32>, come: usize, closes: Vec<u8> },
+    /// Until this text; `tail` is what of it may have come already.
+    Free { until: Vec<u8>, tail: Vec<u8>, may_end: bool },
+    /// By the grammar.
+    Bound,
+}
+
+impl Guide {
+    /// An answer under a grammar.
+    ///
+    /// # Errors
+    /// When the grammar cannot be compiled for this vocabulary.
+    pub fn new(vocabulary: &Vocabulary, grammar: &Grammar, start: Start) -> Result<Self, GrammarError> {
+        let matcher = vocabulary.matcher(grammar)?;
+        let mut again = None;
+        let free = |until, may_end| Phase::Free { until, tail: Vec::new(), may_end };
+        let phase = match start {
+            Start::AtOnce => Phase::Bound,
+            Start::After(text) => free(text, false),
+            Start::AfterIf { opens, closes } => {
+                Phase::Undecided { opens: tokens_of(vocabulary, &opens), come: 0, closes }
+            }
+            Start::On(text) => {
+                again = Some((matcher.clone(), text.clone()));
+                free(text, true)
+            }
+        };
+        Ok(Self { vocabulary: vocabulary.clone(), matcher, phase, again, ready: None })
+    }
+
+    fn find_out(&mut self) -> Result<Option<TokenMask>, GrammarError> {
+        match &self.phase {
+            Phase::Bound => {
+                let mut mask = TokenMask::default();
+                self.matcher.mask(&mut mask)?;
+                Ok(Some(mask))
+            }
+            Phase::Undecided { opens, come: 0, .. } => {
+                let mut mask = TokenMask::default();
+                self.matcher.mask(&mut mask)?;
+                opens.first().into_iter().for_each(|&token| mask.allow(token));
+                Ok(Some(mask))
+            }
+            Phase::Undecided { opens, come, .. } => Ok(Some(TokenMask::of(opens.get(*come).copied()))),
+            Phase::Free { until, tail, may_end } => {
+                let crossing = self.crossing(until, tail);
+                if *may_end && crossing.is_empty() {
+                    return Ok(None);
+                }
+                let tokenizer = self.vocabulary.tokenizer();
+                let mut mask = TokenMask::of(0..tokenizer.vocab_len() as u32);
+                crossing.into_iter().for_each(|token| mask.forbid(token));
+                if !may_end {
+                    tokenizer.end_ids().for_each(|token| mask.forbid(token));
+                }
+                Ok(Some(mask))
+            }
+        }
+    }
+
+    /// Tokens that go on behind the text that is waited for: what they bring along would escape the grammar. White space
+    /// may come along.
+    fn crossing(&self, until: &[u8], tail: &[u8]) -> Vec<u32> {
+        // No token crosses from nothing in a vocabulary that has the text as a token of its own.
+        let own = std::str::from_utf8(until).ok().and_then(|text| self.vocabulary.tokenizer().token_id(text));
+        if tail.is_empty() && own.is_some() {
+            return Vec::new();
+        }
+        let crosses = |token: &u32| {
+            let bytes = spelt(&self.vocabulary, *token);
+            let joined = [tail, &bytes].concat();
+            find(&joined, until)
+                .is_some_and(|at| !joined[at + until.len()..].iter().all(u8::is_ascii_whitespace))
+        };
+        (0..self.vocabulary.tokenizer().vocab_len() as u32).filter(crosses).collect()
+    }
+
+    fn advance(&mut self, token: u32) -> Result<(), GrammarError> {
+        let bytes = spelt(&self.vocabulary, token);
+        match &mut self.phase {
+            Phase::Bound => {
+                self.matcher.commit(token)?;
+                if self.matcher.is_over()
+                    && let Some((matcher, text)) = &self.again
+                {
+                    self.matcher = matcher.clone();
+                    self.phase = Phase::Free { until: text.clone(), tail: Vec::new(), may_end: true };
+                }
+            }
+            Phase::Undecided { opens, come, closes } => {
+                if opens.get(*come) == Some(&token) {
+                    *come += 1;
+                    if *come == opens.len() {
+                        let until = std::mem::take(closes);
+                        self.phase = Phase::Free { until, tail: Vec::new(), may_end: false };
+                    }
+                } else {
+                    self.phase = Phase::Bound;
+                    self.matcher.commit(token)?;
+                }
+            }
+            Phase::Free { until, tail, .. } => {
+                tail.extend_from_slice(&bytes);
+                if find(tail, until).is_some() {
+                    self.phase = Phase::Bound;
+                } else {
+                    // Only a beginning of the text, at the very end, can still become it.
+                    let most = tail.len().min(until.len().saturating_sub(1));
+                    let kept = (0..=most).rev().find(|&len| until.starts_with(&tail[tail.len() - len..]));
+                    tail.drain(..tail.len() - kept.unwrap_or(0));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Constraint for Guide {
+    fn prepare(&mut self) {
+        if self.ready.is_none() {
+            self.ready = Some(self.find_out());
+        }
+    }
+
+    fn mask(&mut self) -> Result<Option<&TokenMask>, GrammarError> {
+        self.prepare();
+        match &self.ready {
+            Some(Ok(mask)) => Ok(mask.as_ref()),
+            Some(Err(error)) => Err(error.clone()),
+            None => Ok(None),
+        }
+    }
+
+    fn commit(&mut self, token: u32) -> Result<(), GrammarError> {
+        self.ready = None;
+        self.advance(token)
+    }
+
+    fn forced(&mut self) -> Result<Vec<u32>, GrammarError> {
+        match self.phase {
+            Phase::Bound => self.matcher.forced(),
+            Phase::Undecided { .. } | Phase::Free { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Bound) && self.matcher.is_over()
+    }
+}
+
+/// A token as the texts of [`Start`] name it.
+fn spelt(vocabulary: &Vocabulary, token: u32) -> Vec<u8> {
+    let tokenizer = vocabulary.tokenizer();
+    if tokenizer.is_control(token) {
+        return tokenizer.token_text(token).unwrap_or_default().as_bytes().to_vec();
+    }
+    tokenizer.token_bytes(token).into_owned()
+}
+
+/// A text as the tokens that write it: the one of that name, if there is one.
+fn tokens_of(vocabulary: &Vocabulary, text: &[u8]) -> Vec<u32> {
+    let tokenizer = vocabulary.tokenizer();
+    let text = String::from_utf8_lossy(text);
+    match tokenizer.token_id(&text) {
+        Some(token) => vec![token],
+        None => tokenizer.encode_continuation(&text).unwrap_or_default(),
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    if wanted.is_empty() {
+        return Some(0);
+    }
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
