@@ -8,9 +8,9 @@
 //! - No cut leaves it empty.
 //!
 //! No vocabulary is ever sorted: the best `n` are found in one pass that looks only at blocks with something better
-//! than the `n`-th so far, and what needs "the fewest that reach a mass" asks for more as long as it has too few.
+//! than the `n`-th so far, and "the fewest that reach a mass" are looked for among the nearest before the further ones.
 
-use super::numbers::{exp, largest, ln, sum_of_exp};
+use super::numbers::{exp, largest, ln, sum_of_exp, sum_of_exp_below};
 
 /// One token that may come next.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,14 +45,19 @@ impl Mass {
         Self { highest, total, log: ln(total) }
     }
 
+    /// p of a token.
+    pub(super) fn share(self, logit: f32) -> f64 {
+        f64::from(exp(logit - self.highest)) / self.total
+    }
+
     /// ln p of a token.
     pub(super) fn logprob(self, logit: f32) -> f64 {
         f64::from(logit) - f64::from(self.highest) - self.log
     }
 
-    /// The logit at which a token has this probability.
-    pub(super) fn logit_of(self, probability: f64) -> f32 {
-        (f64::from(self.highest) + ln(probability) + self.log) as f32
+    /// The logit at which ln p is this.
+    pub(super) fn logit_with(self, logprob: f64) -> f64 {
+        f64::from(self.highest) + self.log + logprob
     }
 }
 
@@ -89,7 +94,7 @@ impl Candidates {
         } else if self.sorted {
             self.list.truncate(keep);
         } else {
-            best_of(&mut self.spare, &self.list, keep, |candidate| candidate.logit);
+            best_of(&mut self.spare, &self.list, keep);
             std::mem::swap(&mut self.list, &mut self.spare);
             self.list.sort_unstable_by(better);
         }
@@ -191,46 +196,61 @@ impl Candidates {
     }
 
     /// Entropy in nats: ln Z - Σ w·(l - h) / Z.
-    pub(super) fn entropy(&mut self, logits: &[f32]) -> (f64, Mass) {
+    pub(super) fn entropy(&self, logits: &[f32]) -> (f64, Mass) {
         let mass = self.mass(logits);
-        let mut sum = 0.0;
-        for candidate in self.listed(logits) {
-            let below = candidate.logit - mass.highest;
-            sum += f64::from(exp(below)) * f64::from(below.max(-1e4));
-        }
+        let sum = if self.whole {
+            sum_of_exp_below(logits, mass.highest)
+        } else {
+            let below = self.list.iter().map(|candidate| candidate.logit - mass.highest);
+            below.map(|below| f64::from(exp(below)) * f64::from(below.max(-100.0))).sum()
+        };
         (mass.log - sum / mass.total, mass)
     }
 
-    /// The fewest of the list, in the order of `rank` from the highest, whose masses together satisfy `reached`, at
+    /// The fewest whose probabilities together satisfy `reached`, those with logits nearest to `centre` first, at
     /// least `keep` of them. They come back sorted by logit.
-    pub(super) fn keep_fewest(
+    ///
+    /// What is within 2 of the centre is looked at first, then what is within 4, and so on: so much of the vocabulary
+    /// and no more is sorted.
+    pub(super) fn keep_nearest(
         &mut self,
         logits: &[f32],
         mass: Mass,
+        centre: f64,
         keep: usize,
-        rank: impl Fn(&Candidate) -> f32,
         reached: impl Fn(f64) -> bool,
     ) {
-        self.listed(logits);
-        // In the usual case a few dozen are enough even out of a whole vocabulary.
-        let mut tried = 64.max(keep);
-        let kept = loop {
-            best_of(&mut self.spare, &self.list, tried, &rank);
-            self.spare.sort_unstable_by(|a, b| rank(b).total_cmp(&rank(a)).then(a.id.cmp(&b.id)));
-            let mut sum = 0.0;
-            let place = self.spare.iter().position(|candidate| {
-                sum += f64::from(exp(candidate.logit - mass.highest));
-                reached(sum / mass.total)
-            });
-            match place {
-                Some(place) => break (place + 1).max(keep),
-                None if tried >= self.list.len() => break self.list.len(),
-                None => tried = tried.saturating_mul(8),
+        let distance = |candidate: &Candidate| (f64::from(candidate.logit) - centre).abs();
+        let mut depth = 2.0;
+        loop {
+            self.spare.clear();
+            let least = (centre - depth) as f32;
+            if self.whole {
+                above(&mut self.spare, logits, least.max(f32::MIN));
+            } else {
+                self.spare.extend(self.list.iter().filter(|candidate| candidate.logit >= least));
             }
-        };
-        self.spare.truncate(kept.max(1));
+            self.spare.retain(|candidate| distance(candidate) <= depth);
+            let sum: f64 = self.spare.iter().map(|candidate| mass.share(candidate.logit)).sum();
+            // No logit is further away than that; and a mass that is no number never reaches anything.
+            if (reached(sum) && self.spare.len() >= keep) || depth > 1e39 {
+                break;
+            }
+            depth *= 2.0;
+        }
+        if self.spare.is_empty() {
+            return self.keep_best(logits, keep);
+        }
+        self.spare.sort_unstable_by(|a, b| distance(a).total_cmp(&distance(b)).then(a.id.cmp(&b.id)));
+        let mut sum = 0.0;
+        let place = self.spare.iter().position(|candidate| {
+            sum += mass.share(candidate.logit);
+            reached(sum)
+        });
+        self.spare.truncate(place.map_or(usize::MAX, |place| (place + 1).max(keep)));
         self.spare.sort_unstable_by(better);
         std::mem::swap(&mut self.list, &mut self.spare);
+        self.whole = false;
         self.sorted = true;
     }
 
@@ -244,7 +264,7 @@ impl Candidates {
         if self.whole {
             best_of_logits(&mut self.spare, logits, count);
         } else {
-            best_of(&mut self.spare, &self.list, count, |candidate| candidate.logit);
+            best_of(&mut self.spare, &self.list, count);
             self.spare.sort_unstable_by(better);
         }
         look(&self.spare)
@@ -355,26 +375,12 @@ pub(super) fn best_of_logits(into: &mut Vec<Candidate>, logits: &[f32], keep: us
     into.sort_unstable_by(better);
 }
 
-/// The `keep` of a list with the highest `rank`, in no order; of equals those with the lower ids.
-fn best_of(into: &mut Vec<Candidate>, list: &[Candidate], keep: usize, rank: impl Fn(&Candidate) -> f32) {
-    let order = |a: &Candidate, b: &Candidate| rank(b).total_cmp(&rank(a)).then(a.id.cmp(&b.id));
+/// The `keep` best of a list, in no order.
+fn best_of(into: &mut Vec<Candidate>, list: &[Candidate], keep: usize) {
     into.clear();
-    let mut least = f32::NEG_INFINITY;
-    let mut full = false;
-    for candidate in list {
-        if full && rank(candidate) < least {
-            continue;
-        }
-        into.push(*candidate);
-        if into.len() >= keep.saturating_mul(2).saturating_add(64) {
-            let (_, last, _) = into.select_nth_unstable_by(keep - 1, order);
-            least = rank(last);
-            into.truncate(keep);
-            full = true;
-        }
-    }
+    into.extend_from_slice(list);
     if into.len() > keep {
-        into.select_nth_unstable_by(keep - 1, order);
+        into.select_nth_unstable_by(keep - 1, better);
         into.truncate(keep);
     }
 }

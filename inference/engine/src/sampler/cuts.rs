@@ -2,7 +2,7 @@
 //! probabilities over that, and leaves at least `min_keep` tokens and never none.
 
 use super::candidates::{Candidates, Mass};
-use super::numbers::{exp64, ln};
+use super::numbers::ln;
 
 /// Top-k: the `k` likeliest. 0 is off.
 pub(super) fn top_k(candidates: &mut Candidates, logits: &[f32], k: u32, min_keep: usize) {
@@ -15,13 +15,7 @@ pub(super) fn top_k(candidates: &mut Candidates, logits: &[f32], k: u32, min_kee
 pub(super) fn top_p(candidates: &mut Candidates, logits: &[f32], p: f32, min_keep: usize) {
     if p < 1.0 {
         let mass = candidates.mass(logits);
-        candidates.keep_fewest(
-            logits,
-            mass,
-            min_keep,
-            |candidate| candidate.logit,
-            |sum| sum >= f64::from(p),
-        );
+        candidates.keep_nearest(logits, mass, f64::from(mass.highest), min_keep, |sum| sum >= f64::from(p));
     }
 }
 
@@ -70,14 +64,8 @@ pub(super) fn typical(candidates: &mut Candidates, logits: &[f32], p: f32, min_k
         return;
     }
     let (entropy, mass) = candidates.entropy(logits);
-    let distance = |logit: f32| -((-mass.logprob(logit) - entropy).abs() as f32);
-    candidates.keep_fewest(
-        logits,
-        mass,
-        min_keep,
-        |candidate| distance(candidate.logit),
-        |sum| sum > f64::from(p),
-    );
+    let centre = mass.logit_with(-entropy);
+    candidates.keep_nearest(logits, mass, centre, min_keep, |sum| sum > f64::from(p));
 }
 
 /// Tail-free (Bricken, 2019): with the probabilities sorted, those before the place where the sum of the absolute
@@ -88,7 +76,7 @@ pub(super) fn tail_free(candidates: &mut Candidates, logits: &[f32], z: f32, min
     }
     let mass = candidates.mass(logits);
     let list = candidates.sorted(logits);
-    let probability = |place: usize| exp64(mass.logprob(list[place].logit));
+    let probability = |place: usize| mass.share(list[place].logit);
     if list.len() <= 2 {
         return;
     }
@@ -133,5 +121,5 @@ pub(super) fn exclude_top(candidates: &mut Candidates, logits: &[f32], threshold
 }
 
 fn threshold_logit(mass: Mass, threshold: f32) -> f32 {
-    if threshold <= 0.0 { f32::NEG_INFINITY } else { mass.logit_of(f64::from(threshold)) }
+    if threshold <= 0.0 { f32::NEG_INFINITY } else { mass.logit_with(ln(f64::from(threshold))) as f32 }
 }

@@ -135,6 +135,26 @@ pub(crate) fn sum_of_exp(logits: &[f32], highest: f32) -> f64 {
     total
 }
 
+/// Σ e^(x - highest)·(x - highest), in a fixed order; what is below -87 adds nothing.
+pub(crate) fn sum_of_exp_below(logits: &[f32], highest: f32) -> f64 {
+    let mut total = 0.0;
+    for part in logits.chunks(256) {
+        let mut lanes = [0.0f32; 16];
+        let (blocks, rest) = part.as_chunks::<16>();
+        for block in blocks {
+            for (lane, logit) in lanes.iter_mut().zip(block) {
+                // `max` also turns `-inf` and NaN into something that times 0 is 0.
+                let below = (logit - highest).max(-100.0);
+                *lane += exp(below) * below;
+            }
+        }
+        total += lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
+        let rest = rest.iter().map(|logit| (logit - highest).max(-100.0));
+        total += rest.map(|below| f64::from(exp(below) * below)).sum::<f64>();
+    }
+    total
+}
+
 /// Random numbers: splitmix64 (Steele, Lea & Flood, 2014) from the seed. Each sequence has its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
@@ -197,6 +217,10 @@ mod tests {
             let want: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
             let ours = sum_of_exp(&logits, highest);
             assert!((ours - want).abs() < 1e-6 * want, "{length}: {ours}, want {want}");
+            let below = logits.iter().map(|logit| f64::from(logit - highest));
+            let want: f64 = below.map(|below| below.exp() * below).sum();
+            let ours = sum_of_exp_below(&logits, highest);
+            assert!((ours - want).abs() <= 1e-6 * want.abs(), "{length}: {ours}, want {want}");
         }
         assert_eq!(largest(&[f32::NAN, 2.0, f32::NEG_INFINITY]), 2.0);
     }

@@ -38,7 +38,7 @@ impl Mirostat {
             candidates.keep_best(logits, keep);
         } else {
             let mass = candidates.mass(logits);
-            candidates.keep_from(logits, mass.logit_of(exp64(-self.mu * LN_2)), 1);
+            candidates.keep_from(logits, mass.logit_with(-self.mu * LN_2) as f32, 1);
         }
         let mass = candidates.mass(logits);
         let drawn = candidates.draw(logits, uniform);
@@ -109,10 +109,10 @@ impl Adaptive {
         // The logit that makes a probability near the target likely replaces the old one; which token it was tells its
         // probability afterwards.
         let drawn = candidates.draw_with(uniform, PEAK as f32, |candidate: &Candidate| {
-            let distance = ((exp64(mass.logprob(candidate.logit)) - aim) / WIDTH).abs();
+            let distance = ((mass.share(candidate.logit) - aim) / WIDTH).abs();
             (PEAK - SHARPNESS * distance * distance / (1.0 + distance)) as f32
         });
-        self.sum = exp64(mass.logprob(drawn.logit)) + decay * self.sum;
+        self.sum = mass.share(drawn.logit) + decay * self.sum;
         self.weight = 1.0 + decay * self.weight;
         drawn.id
     }

@@ -368,9 +368,11 @@ fn ties_are_broken_by_id() {
         assert_eq!(ids(&mut listed), want, "{keep}");
         listed.start();
         let mass = listed.mass(&logits);
-        let enough = |sum: f64| sum > 2.0;
-        listed.keep_fewest(&logits, mass, keep, |candidate| candidate.logit, enough);
+        listed.keep_nearest(&logits, mass, 0.0, keep, |sum| sum > 2.0);
         assert_eq!(listed.len(&logits), 5000, "nothing reaches twice the mass");
+        listed.start();
+        listed.keep_nearest(&logits, mass, f64::from(mass.highest), keep, |_| true);
+        assert_eq!(ids(&mut listed), want, "{keep}");
     }
 }
 
