@@ -12,7 +12,8 @@ use contract::{Event, EventSink, GenerateError, Generator, KeepAlive, LoadedMode
 use kernels::{Cpu, KvType};
 
 use crate::loaded::{LoadOptions, Loaded, LocatedModel, ModelSource};
-use crate::worker::{Command, Job, Worker, WorkerHost, WorkerLimits};
+use crate::step::Job;
+use crate::worker::{Command, Worker, WorkerHost, WorkerLimits};
 
 /// How the host works.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,10 @@ pub struct HostConfig {
     pub waiting_max: usize,
     /// Tokens computed in one step.
     pub batch_tokens_max: usize,
+    /// How long a step may take while somebody is being answered: the size of the pieces in which prompts are read.
+    pub step_time: Duration,
+    /// Bytes of keys and values that are kept for later requests; `None`: a quarter of what fits, 0: none.
+    pub prefix_cache_bytes: Option<u64>,
     pub kv_type: KvType,
     /// Bytes of memory that are free now; `None`: not known. Asked before each load.
     pub memory_free: fn() -> Option<u64>,
@@ -45,9 +50,11 @@ impl Default for HostConfig {
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             context_tokens: None,
             models_max: 3,
-            sequences_max: 4,
+            sequences_max: 64,
             waiting_max: 512,
             batch_tokens_max: 512,
+            step_time: Duration::from_millis(200),
+            prefix_cache_bytes: None,
             kv_type: KvType::F16,
             memory_free: || None,
             fresh_seed: || 0,
@@ -253,6 +260,8 @@ impl Thread {
             waiting_max: config.waiting_max,
             kv_type: config.kv_type,
             keep_alive: config.keep_alive,
+            prefix_cache_bytes: config.prefix_cache_bytes,
+            step_time: config.step_time,
         };
         let load = started.elapsed();
         tracing::info!(

@@ -17,10 +17,11 @@ mod prompt;
 pub mod sampler;
 pub mod scheduler;
 mod sequence;
+mod step;
 mod worker;
 
 pub use host::{Host, HostConfig};
-pub use loaded::{LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
 pub use kept::PackedStore;
-pub use pages::PagePool;
+pub use loaded::{LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
+pub use pages::{PageTable, PrefixKey};
 pub use sampler::{Sampler, SamplerSettings};

@@ -11,7 +11,7 @@ use text::{Decoder, StopMatcher};
 
 use crate::loaded::Loaded;
 use crate::prompt::Prompt;
-use crate::sampler::{Sampler, SamplerSettings, logprobs};
+use crate::sampler::{Sampler, logprobs};
 
 /// A request on its way.
 pub(crate) struct Sequence {
@@ -28,6 +28,8 @@ pub(crate) struct Sequence {
     /// Log-probabilities of tokens whose text is still held back.
     held: Vec<TokenLogprob>,
     times: Times,
+    /// Prompt tokens that did not have to be computed.
+    cached: Option<u32>,
     /// The last event was sent.
     ended: bool,
 }
@@ -41,7 +43,7 @@ struct Times {
 
 /// What a request brings besides its prompt.
 pub(crate) struct SequenceOptions {
-    pub settings: SamplerSettings,
+    pub sampler: Sampler,
     pub stop: Vec<String>,
     pub logprobs: Option<u8>,
     pub arrived: Instant,
@@ -60,12 +62,13 @@ impl Sequence {
             prompt_len: prompt.tokens.len(),
             tokens: prompt.tokens,
             tokens_max: prompt.tokens_max as usize,
-            sampler: Sampler::new(options.settings),
+            sampler: options.sampler,
             decoder: Decoder::new(&loaded.tokenizer, Start::Continuation),
             stops: StopMatcher::new(&options.stop),
             logprobs: options.logprobs.map(usize::from),
             held: Vec::new(),
             times: Times { arrived: options.arrived, load: options.load, started: None, first_token: None },
+            cached: None,
             ended: false,
         }
     }
@@ -85,6 +88,11 @@ impl Sequence {
         self.times.started = Some(Instant::now());
         let prompt_tokens = self.prompt_len as u32;
         self.sink.send(Event::Started(Started { prompt_tokens, dropped_messages }));
+    }
+
+    /// The prompt was read, and so many of its tokens did not have to be computed. Only the first time counts.
+    pub(crate) fn found(&mut self, cached: u32) {
+        self.cached.get_or_insert(cached);
     }
 
     /// Takes the logits after the last token: chooses the next one and tells the client. `true`: the answer ended.
@@ -149,7 +157,7 @@ impl Sequence {
         let first = self.times.first_token.unwrap_or(now);
         let usage = Usage {
             prompt_tokens: self.prompt_len as u32,
-            cached_tokens: 0,
+            cached_tokens: self.cached.unwrap_or(0),
             generated_tokens: (self.tokens.len() - self.prompt_len) as u32,
             total: now - self.times.arrived,
             load: self.times.load,
