@@ -307,4 +307,12 @@ pub enum Format {
     Json,
     /// JSON that satisfies this schema.
     JsonSchema(serde_json::Value),
+    /// Text that this regular expression matches as a whole.
+    Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// Text of this grammar, in llama.cpp's GBNF.
+    Gbnf(String),
+    /// Text of this grammar, in the Lark of `llguidance`.
+    Lark(String),
 }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use contract::{Input, KeepAlive, Message, Request, Role};
+use contract::{Format, Input, KeepAlive, Message, Request, Role};
 use dialects::ollama::request::{self, Copy, Parsed, Pull, Show};
 use dialects::ollama::{ErrorReply, RequestError, Work};
+use serde_json::json;
 
 fn generate(body: &str) -> Parsed {
     request::generate(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"))
@@ -49,7 +50,12 @@ fn what_the_python_client_leaves_blank_counts_as_not_said() {
     let parsed = generate(body);
     assert_eq!(parsed.request.input, prompt("p"));
     assert!(!parsed.stream && parsed.warnings.is_empty());
-    assert_eq!(generate(r#"{"model":"m","prompt":"p","format":""}"#).request.format, None);
+    let format =
+        |format: &str| generate(&format!(r#"{{"model":"m","prompt":"p","format":{format}}}"#)).request.format;
+    assert_eq!(format(r#""""#), None);
+    assert_eq!(format(r#""json""#), Some(Format::Json));
+    let schema = json!({"type": "object", "properties": {"b": {}, "a": {}}});
+    assert_eq!(format(&schema.to_string()), Some(Format::JsonSchema(schema)));
 }
 
 #[test]
@@ -307,8 +313,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
     refuse_generate(r#""width":512"#, "\"m\" does not support image generation (width, height, steps)");
     refuse_chat(r#""tools":[{"type":"function"}]"#, "\"m\" does not support tools");
     for refuse in [refuse_generate, refuse_chat] {
-        refuse(r#""format":"json""#, "\"m\" does not support structured outputs (format)");
-        refuse(r#""format":{"type":"object"}"#, "\"m\" does not support structured outputs (format)");
         refuse(
             r#""format":"yaml""#,
             "invalid format: \"yaml\"; expected \"json\" or a valid JSON Schema object",

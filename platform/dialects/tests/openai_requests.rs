@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use contract::{Input, KeepAlive, Message, Request, Role};
+use contract::{Format, Input, KeepAlive, Message, Request, Role};
 use dialects::openai::request::{self, Parsed};
 use dialects::openai::{ErrorReply, RequestError};
+use serde_json::json;
 
 type Read = fn(&[u8]) -> Result<Parsed, RequestError>;
 
@@ -312,13 +313,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
         r#""chat_template":"{{ x }}""#,
         r#""chat_template_kwargs":{"enable_thinking":true}"#,
         r#""enable_thinking":true"#,
-        r#""guided_json":{"type":"object"}"#,
-        r#""guided_regex":"a+""#,
-        r#""guided_choice":["a"]"#,
-        r#""guided_grammar":"x""#,
-        r#""structured_outputs":{"json":{}}"#,
-        r#""grammar":"root ::= x""#,
-        r#""json_schema":{"type":"object"}"#,
         r#""draft_model":"d""#,
         r#""adapter":"a""#,
     ] {
@@ -327,11 +321,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
         refuses_chat(rest, name, "unsupported_parameter", &message);
     }
     let values = [
-        (
-            r#""response_format":{"type":"json_object"}"#,
-            r#"'{"type":"json_object"}'"#,
-            "Only text is supported.",
-        ),
         (r#""modalities":["text","audio"]"#, r#"'["text","audio"]'"#, "Only text is supported."),
         (r#""tool_choice":"required""#, "'required'", "Leave it out."),
         (r#""reasoning_effort":"high""#, "'high'", "Leave it out."),
@@ -359,6 +348,80 @@ fn what_is_not_done_yet_is_refused_by_name() {
         "error texts do not repeat everything: {}",
         error.len()
     );
+}
+
+#[test]
+fn promised_shapes() {
+    let check = |rest: &str, wanted: Option<Format>| {
+        let parsed = chat(rest);
+        assert_eq!(parsed.request.format, wanted, "{rest}");
+        assert!(parsed.warnings.is_empty(), "{rest}: {:?}", parsed.warnings);
+        assert_eq!(completion(&format!(r#""prompt":"p",{rest}"#)).request.format, wanted, "{rest}");
+    };
+    let schema = || Some(Format::JsonSchema(json!({"type": "object"})));
+    check(r#""response_format":{"type":"text"}"#, None);
+    check(r#""response_format":{"type":"json_object"}"#, Some(Format::Json));
+    check(r#""response_format":{"type":"json_object","schema":{"type":"object"}}"#, schema());
+    let named = r#"{"name":"n","strict":true,"schema":{"type":"object"}}"#;
+    check(&format!(r#""response_format":{{"type":"json_schema","json_schema":{named}}}"#), schema());
+    check(r#""json_schema":{"type":"object"}"#, schema());
+    check(r#""guided_json":{"type":"object"},"guided_decoding_backend":"auto""#, schema());
+    check(r#""guided_json":"{\"type\":\"object\"}""#, schema());
+    check(r#""guided_regex":"a+""#, Some(Format::Regex("a+".into())));
+    check(r#""regex":"a+""#, Some(Format::Regex("a+".into())));
+    check(r#""guided_choice":["a","b"]"#, Some(Format::Choice(vec!["a".into(), "b".into()])));
+    check(r#""grammar":"root ::= \"x\"""#, Some(Format::Gbnf("root ::= \"x\"".into())));
+    check(r#""guided_grammar":"start: \"x\"""#, Some(Format::Lark("start: \"x\"".into())));
+    check(r#""structured_outputs":{"json":{"type":"object"}}"#, schema());
+    check(r#""structured_outputs":{"regex":"a","choice":null}"#, Some(Format::Regex("a".into())));
+    check(r#""structured_outputs":{"json_object":true}"#, Some(Format::Json));
+    check(r#""structured_outputs":{}"#, None);
+    check(r#""grammar":"","guided_choice":[],"regex":null"#, None);
+}
+
+#[test]
+fn shapes_that_are_none() {
+    let supported = "Supported values are: 'text', 'json_object', and 'json_schema'.";
+    refuses_chat(
+        r#""response_format":{"type":"xml"}"#,
+        "response_format.type",
+        "invalid_value",
+        &format!("Invalid value: 'xml'. {supported}"),
+    );
+    let missing = |rest: &str, param: &str| {
+        let message = format!("Missing required parameter: '{param}'.");
+        refuses_chat(rest, param, "missing_required_parameter", &message);
+    };
+    missing(r#""response_format":{}"#, "response_format.type");
+    missing(r#""response_format":{"type":"json_schema"}"#, "response_format.json_schema");
+    missing(
+        r#""response_format":{"type":"json_schema","json_schema":{"name":"n"}}"#,
+        "response_format.json_schema.schema",
+    );
+    let wrong = |rest: &str, param: &str, wanted: &str, found: &str| {
+        let message = format!("Invalid type for '{param}': expected {wanted}, but got {found} instead.");
+        refuses_chat(rest, param, "invalid_type", &message);
+    };
+    wrong(r#""response_format":"json""#, "response_format", "an object", "a string");
+    wrong(r#""guided_json":"{""#, "guided_json", "a JSON Schema", "a string");
+    wrong(r#""json_schema":[]"#, "json_schema", "a JSON Schema", "an array");
+    wrong(r#""guided_choice":[1]"#, "guided_choice", "an array of strings", "an array with other values");
+    wrong(r#""guided_regex":1"#, "guided_regex", "a string", "an integer");
+    refuses_chat(
+        r#""response_format":{"type":"json_object"},"regex":"a""#,
+        "regex",
+        "invalid_value",
+        "Invalid 'regex': a request promises one shape of the answer, and another field says one already.",
+    );
+    for rest in [r#""guided_whitespace_pattern":" ""#, r#""structured_outputs":{"structural_tag":"x"}"#] {
+        let param = if rest.contains("tag") {
+            "structured_outputs.structural_tag"
+        } else {
+            "guided_whitespace_pattern"
+        };
+        let message = format!("Unsupported parameter: '{param}' is not supported with this model.");
+        refuses_chat(rest, param, "unsupported_parameter", &message);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Whatever JSON, or whatever bytes, a client or a server sends: the parsers answer, and never panic. Accepted
 //! requests keep their promises.
 
+use contract::Format;
 use dialects::ollama::client::Reader;
 use dialects::ollama::{self, Endpoint};
 use dialects::{duration, openai};
@@ -107,7 +108,8 @@ fn parse_all(body: &[u8]) {
         assert!(sampling.top_p.is_none_or(|value| (0.0..=1.0).contains(&value)));
         assert!(parsed.request.logprobs.is_none_or(|top| top <= 20));
         assert!(parsed.request.stop.iter().all(|stop| !stop.is_empty()));
-        assert!(parsed.request.format.is_none());
+        let format = &parsed.request.format;
+        assert!(matches!(format, None | Some(Format::Json | Format::JsonSchema(_))));
     }
     for parsed in [openai::request::chat(body), openai::request::completion(body)].into_iter().flatten() {
         let sampling = &parsed.request.sampling;

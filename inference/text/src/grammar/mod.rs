@@ -10,6 +10,7 @@
 //! independent validator); `fuzz/` (`grammar_schema`, `grammar_text`).
 
 mod error;
+mod gbnf;
 mod guide;
 mod lark;
 mod mask;
@@ -61,6 +62,10 @@ impl Grammar {
         match format {
             Format::Json => Self::json_schema(&json!({"type": "object"}), Spacing::Free),
             Format::JsonSchema(schema) => Self::json_schema(schema, Spacing::Free),
+            Format::Regex(expression) => Self::regex(expression),
+            Format::Choice(choices) => Self::choice(choices),
+            Format::Gbnf(source) => Self::gbnf(source),
+            Format::Lark(source) => Self::lark(source),
         }
     }
 
@@ -91,6 +96,15 @@ impl Grammar {
             return Err(GrammarError::Syntax { kind: "choice", message });
         }
         Self::from_piece(&Piece::Choice(choices.iter().map(|text| Piece::Text(text.clone())).collect()))
+    }
+
+    /// A grammar in llama.cpp's GBNF.
+    ///
+    /// # Errors
+    /// When it cannot be read, with the line.
+    pub fn gbnf(source: &str) -> Result<Self, GrammarError> {
+        let source = gbnf::to_lark(source)?;
+        Ok(Self::from_parts(vec![Part::Lark { name: "start".to_owned(), source }]))
     }
 
     /// A grammar in `llguidance`'s dialect of Lark.

@@ -25,7 +25,7 @@ pub struct Outgoing {
 /// Writes a request for a server that speaks Ollama.
 ///
 /// # Errors
-/// [`GenerateError::Unsupported`] for bare token ids, which this dialect cannot carry.
+/// [`GenerateError::Unsupported`] for what this dialect cannot carry: bare token ids, formats that are not JSON.
 pub fn request(request: &Request) -> Result<Outgoing, GenerateError> {
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
@@ -40,6 +40,10 @@ pub fn request(request: &Request) -> Result<Outgoing, GenerateError> {
         None => None,
         Some(Format::Json) => put("format", json!("json")),
         Some(Format::JsonSchema(schema)) => put("format", schema.clone()),
+        Some(Format::Regex(_) | Format::Choice(_) | Format::Gbnf(_) | Format::Lark(_)) => {
+            let what = "regular expressions, choices and grammars through a running server".to_owned();
+            return Err(GenerateError::Unsupported { model: request.model.clone(), what });
+        }
     };
     match request.keep_alive {
         None => None,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use contract::{Input, KeepAlive, Message, Request, Role, ToolCall};
+use contract::{Format, Input, KeepAlive, Message, Request, Role, ToolCall};
 use serde_json::{Map, Value};
 
 use super::error::RequestError;
@@ -136,7 +136,7 @@ impl Head {
 
     fn finish(mut self, fields: &Fields<'_>, input: Input) -> Result<Parsed, RequestError> {
         self.refuse_think(fields)?;
-        self.refuse_format(fields)?;
+        let format = read_format(fields)?;
         if fields.boolean("_debug_render_only")?.unwrap_or(false) {
             return Err(self.refuse("showing the rendered prompt (_debug_render_only)"));
         }
@@ -147,6 +147,7 @@ impl Head {
         let mut request = Request::new(self.model, input);
         request.limits.truncate = fields.boolean("truncate")?.unwrap_or(true);
         request.logprobs = self.logprobs;
+        request.format = format;
         request.keep_alive = keep_alive(fields.get("keep_alive"))?;
         if let Some(options) = fields.object("options")? {
             self.warnings.extend(options::apply(&options, &mut request)?);
@@ -171,15 +172,16 @@ impl Head {
             Some(_) => Err(RequestError::ThinkType),
         }
     }
+}
 
-    fn refuse_format(&self, fields: &Fields<'_>) -> Result<(), RequestError> {
-        match fields.get("format") {
-            None => Ok(()),
-            Some(Value::String(name)) if name.is_empty() => Ok(()),
-            Some(Value::String(name)) if name == "json" => Err(self.refuse("structured outputs (format)")),
-            Some(Value::Object(_)) => Err(self.refuse("structured outputs (format)")),
-            Some(other) => Err(RequestError::Format(other.to_string())),
-        }
+/// `"json"`, or a JSON Schema.
+fn read_format(fields: &Fields<'_>) -> Result<Option<Format>, RequestError> {
+    match fields.get("format") {
+        None => Ok(None),
+        Some(Value::String(name)) if name.is_empty() => Ok(None),
+        Some(Value::String(name)) if name == "json" => Ok(Some(Format::Json)),
+        Some(schema @ Value::Object(_)) => Ok(Some(Format::JsonSchema(schema.clone()))),
+        Some(other) => Err(RequestError::Format(other.to_string())),
     }
 }
 

@@ -206,6 +206,7 @@ fn public_name(parameter: &str) -> &str {
     match parameter {
         "new_tokens_max" => "max_tokens",
         "context_tokens" => "num_ctx",
+        "format" => "response_format",
         other => other,
     }
 }

@@ -23,8 +23,6 @@ enum Harmless {
     TextOnly,
     /// Nothing but `enable_thinking: false`.
     NoThinking,
-    /// `{"type": "text"}`.
-    TextFormat,
 }
 
 impl Harmless {
@@ -39,12 +37,11 @@ impl Harmless {
             Self::NoThinking => value.as_object().is_some_and(|map| {
                 map.iter().all(|(name, value)| name == "enable_thinking" && value.as_bool() == Some(false))
             }),
-            Self::TextFormat => value.get("type").is_some_and(|kind| kind == "text"),
         }
     }
 }
 
-use Harmless::{Blank, Never, NoThinking, Number, TextFormat, TextOnly, True, Words};
+use Harmless::{Blank, Never, NoThinking, Number, TextOnly, True, Words};
 
 /// Not done yet, in OpenAI's order and then the peers'.
 const REFUSED: &[(&str, Harmless)] = &[
@@ -52,7 +49,6 @@ const REFUSED: &[(&str, Harmless)] = &[
     ("tool_choice", Words(&["none", "auto"])),
     ("functions", Blank),
     ("function_call", Words(&["none", "auto"])),
-    ("response_format", TextFormat),
     ("logit_bias", Blank),
     ("modalities", TextOnly),
     ("audio", Never),
@@ -78,14 +74,6 @@ const REFUSED: &[(&str, Harmless)] = &[
     ("chat_template", Blank),
     ("chat_template_kwargs", NoThinking),
     ("enable_thinking", Blank),
-    ("guided_json", Blank),
-    ("guided_regex", Blank),
-    ("guided_choice", Blank),
-    ("guided_grammar", Blank),
-    ("structured_outputs", Blank),
-    ("grammar", Blank),
-    ("json_schema", Blank),
-    ("regex", Blank),
     ("draft_model", Blank),
     ("adapter", Blank),
     ("return_progress", Blank),
@@ -129,7 +117,7 @@ pub(super) fn check(fields: &Fields<'_>, known: &[&str]) -> Result<Vec<String>, 
             True => unsupported(param, value, "Only true is supported."),
             Number(_) => unsupported(param, value, "Only 1 is supported."),
             Words(_) => unsupported(param, value, "Leave it out."),
-            TextOnly | TextFormat => unsupported(param, value, "Only text is supported."),
+            TextOnly => unsupported(param, value, "Only text is supported."),
         });
     }
     let is_known = |name: &str| {

@@ -7,7 +7,7 @@ use contract::{Input, KeepAlive, Message, Request, Role, ToolCall};
 use serde_json::{Map, Value};
 
 use super::error::{RequestError, with_article};
-use super::refused;
+use super::{format, refused};
 use crate::fields::{Fields, Kind, whole};
 use crate::ollama;
 
@@ -158,11 +158,12 @@ fn finish(
     mut request: Request,
     echo: Option<String>,
 ) -> Result<Parsed, RequestError> {
-    let known: Vec<&str> = SHARED_FIELDS.iter().chain(own).copied().collect();
+    let known: Vec<&str> = SHARED_FIELDS.iter().chain(format::FIELDS).chain(own).copied().collect();
     let warnings = refused::check(fields, &known)?;
     only_one(fields, "n")?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let include_usage = stream_options(fields)?;
+    request.format = format::read(fields)?;
     request.stop = stop(fields)?;
     request.keep_alive = keep_alive(fields)?;
     // OpenAI's clients are told when a conversation does not fit; they never lose turns unasked.
