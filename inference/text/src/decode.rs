@@ -1,6 +1,6 @@
 //! Token ids back to text, as they come: only whole characters leave, and bytes that are no UTF-8 become U+FFFD just
 //! as `String::from_utf8_lossy` of the whole answer would make them. It does not know about stop strings
-//! (`StopMatcher`) nor about thinking and tool calls.
+//! (`StopMatcher`) nor about thinking and tool calls (`output`).
 
 use crate::tokenizer::Tokenizer;
 
@@ -20,17 +20,35 @@ pub struct Decoder {
     pending: Vec<u8>,
     /// Whether the next bytes may lose a leading space.
     strip: bool,
+    /// Control tokens that come out as the text that names them.
+    shown: Vec<u32>,
 }
 
 impl Decoder {
     /// A decoder for ids of this tokenizer.
     #[must_use]
     pub fn new(tokenizer: &Tokenizer, start: Start) -> Self {
-        Self { pending: Vec::new(), strip: start == Start::OfText && tokenizer.adds_space_prefix() }
+        Self {
+            pending: Vec::new(),
+            strip: start == Start::OfText && tokenizer.adds_space_prefix(),
+            shown: Vec::new(),
+        }
+    }
+
+    /// Lets these marks come out as text where the vocabulary has them as control tokens, for whoever reads the format
+    /// of an answer ([`crate::output`]).
+    #[must_use]
+    pub fn showing<'m>(mut self, tokenizer: &Tokenizer, marks: impl Iterator<Item = &'m str>) -> Self {
+        let ids = marks.filter_map(|mark| tokenizer.token_id(mark));
+        self.shown = ids.filter(|id| tokenizer.is_control(*id)).collect();
+        self
     }
 
     /// Takes the next id; returns the characters that are now whole.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
+        if self.shown.contains(&id) {
+            return self.push_bytes(tokenizer.token_text(id).unwrap_or_default().as_bytes());
+        }
         self.push_bytes(&tokenizer.token_bytes(id))
     }
 
@@ -85,7 +103,7 @@ mod tests {
     use super::*;
 
     fn decoder(strip: bool) -> Decoder {
-        Decoder { pending: Vec::new(), strip }
+        Decoder { pending: Vec::new(), strip, shown: Vec::new() }
     }
 
     #[test]

@@ -110,9 +110,14 @@ impl Harmony {
         sink.give_raw(kind, &found.passed);
         if let Some(mark) = found.mark {
             let mark = marks.text(mark);
-            sink.held.push_str(mark);
-            let header = if mark == "<|channel|>" { mark.to_owned() } else { String::new() };
-            self.at = At::Header(header);
+            // The last two begin the next message, the others only end this one.
+            let begins = mark == "<|start|>" || mark == "<|channel|>";
+            if begins {
+                sink.held.push_str(mark);
+            } else {
+                sink.give_raw(Kind::Mark, mark);
+            }
+            self.at = At::Header(if begins { mark.to_owned() } else { String::new() });
         }
     }
 

@@ -18,10 +18,12 @@ mod section;
 mod style;
 mod tagged;
 mod tools;
+mod write;
 
 pub use pieces::{Kind, Piece};
 pub use style::{Family, Style, ThinkingTags};
 pub use tools::{Tool, ToolError, Tools};
+pub use write::write_call;
 
 use harmony::Harmony;
 use marks::Marks;

@@ -2,24 +2,31 @@
 //! the model file, from strangers, and runs with fuel and a budget (`machine`, `budget`), as `transformers` would
 //! run it in Python (`functions`, `python`); where there is none that works, a built-in one stands in (`builtin`).
 //!
-//! What it does not do: parse what the model answers (that is for `output`, later), or pass images (content is text).
+//! Tools and calls go in the shape that the template wants, which is tried out, or by a prompt of ours where it has no
+//! place for them (`conversation`). What it does not do: parse what the model answers (`output`), or pass images.
 
 mod budget;
 mod builtin;
 mod clock;
+mod conversation;
 mod error;
 mod functions;
 mod machine;
 mod prepare;
 mod python;
 
+use std::sync::{Arc, OnceLock};
+
 use contract::{Message, ToolCall};
 use serde_json::{Map, Value, json};
 use weights::Metadata;
 
+use conversation::Shape;
+
 pub use clock::Moment;
 pub use error::TemplateError;
 
+use crate::output::Style;
 use crate::tokenizer::Tokenizer;
 
 /// Where a template comes from.
@@ -42,6 +49,8 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     origin: TemplateOrigin,
+    /// How it takes tools and calls; tried out when they first come.
+    shape: Arc<OnceLock<Shape>>,
 }
 
 /// What a rendering may say beyond the conversation.
@@ -96,6 +105,7 @@ impl ChatTemplate {
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             origin: TemplateOrigin::Given,
+            shape: Arc::default(),
         })
     }
 
@@ -139,8 +149,27 @@ impl ChatTemplate {
         tools: &[Value],
         options: &RenderOptions,
     ) -> Result<String, TemplateError> {
-        let messages: Vec<Value> = messages.iter().map(message_in_hf_shape).collect();
-        self.render_values(&messages, tools, options)
+        if tools.is_empty() && messages.iter().all(conversation::is_plain) {
+            let messages: Vec<Value> = messages.iter().map(message_in_hf_shape).collect();
+            return self.render_values(&messages, tools, options);
+        }
+        conversation::render(self, messages, tools, options)
+    }
+
+    /// The format of the answers to its prompts.
+    #[must_use]
+    pub fn style(&self) -> Style {
+        Style::recognise(&self.source, self.shape().shows_tools)
+    }
+
+    /// The format of the answers to prompts without tools. Nothing is tried out for it.
+    #[must_use]
+    pub fn style_without_tools(&self) -> Style {
+        Style::recognise(&self.source, false)
+    }
+
+    fn shape(&self) -> &Shape {
+        self.shape.get_or_init(|| Shape::find_out(self))
     }
 
     /// As [`ChatTemplate::render_with`], for messages already in the shape that templates see.
@@ -162,7 +191,9 @@ impl ChatTemplate {
         set("bos_token", json!(self.bos));
         set("eos_token", json!(self.eos));
         if let Some(thinking) = options.thinking {
+            // Two names for it are in use: Qwen's, and that of DeepSeek 3.1 and Granite.
             set("enable_thinking", json!(thinking));
+            set("thinking", json!(thinking));
         }
         let globals = functions::Globals { now: options.now };
         machine::render(&self.prepared, &Value::Object(context), messages.len() + tools.len(), &globals)
@@ -186,6 +217,19 @@ impl ChatTemplate {
         mentions(&self.source, "tools")
     }
 
+    /// Whether it can be told to think or not to.
+    #[must_use]
+    pub fn has_thinking_switch(&self) -> bool {
+        let tests = ["thinking is defined", "if thinking", "not thinking"];
+        mentions_variable(&self.source, "enable_thinking") || tests.iter().any(|test| self.source.contains(test))
+    }
+
+    /// Whether it can be told how hard to think.
+    #[must_use]
+    pub fn has_effort(&self) -> bool {
+        mentions_variable(&self.source, "reasoning_effort")
+    }
+
     /// Whether it knows about thinking: it can be told to, or keeps earlier thoughts apart.
     #[must_use]
     pub fn supports_thinking(&self) -> bool {
@@ -200,6 +244,14 @@ fn mentions(source: &str, name: &str) -> bool {
     source.match_indices(name).any(|(at, _)| {
         !source[..at].ends_with(part_of_word) && !source[at + name.len()..].starts_with(part_of_word)
     })
+}
+
+/// Whether a name stands in a source as a variable: not as a field of something, nor as a text.
+fn mentions_variable(source: &str, name: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || "_.'\"`<>[/".contains(c);
+    source
+        .match_indices(name)
+        .any(|(at, _)| !source[..at].ends_with(inside) && !source[at + name.len()..].starts_with(inside))
 }
 
 /// A message as `transformers` hands it to templates. Thoughts go by both names in use.
