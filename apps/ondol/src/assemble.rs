@@ -6,9 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use contract::GenerateError;
-use engine::{Host, HostConfig, LocatedModel, ModelSource, TemplateChoice};
-use registry::{ModelEntry, PullOptions, Reach, RegistryError, Store, StoreOptions, TemplateDialect};
+use engine::{Host, HostConfig, LocatedModel, ModelSource, PackedStore, TemplateChoice};
+use registry::{
+    ModelEntry, PackedFolder, PackedLimits, PullOptions, Reach, RegistryError, Store, StoreOptions,
+    TemplateDialect,
+};
 
+use crate::packed::Keeper;
 use crate::parameters::Parameters;
 use crate::settings::Settings;
 
@@ -20,6 +24,14 @@ pub(crate) fn store(settings: &Settings) -> anyhow::Result<Arc<Store>> {
         models: settings.models.clone(),
     };
     Ok(Arc::new(Store::open(options)?))
+}
+
+/// The cache of packed weights beside the store; an empty one when it is switched off, or there is no place for it.
+pub(crate) fn packed(settings: &Settings) -> Keeper {
+    let folder = settings.packed_bytes_max.zip(settings.store_root().ok());
+    Keeper::new(folder.map(|(total_bytes_max, root)| {
+        PackedFolder::of_store(&root, PackedLimits { total_bytes_max, ..PackedLimits::default() })
+    }))
 }
 
 /// The engine over a source of models.
@@ -85,13 +97,16 @@ pub(crate) fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// The models of the store, for the engine.
+/// The models of the store, for the engine, and where their packed weights are kept.
 #[derive(Debug)]
-pub(crate) struct StoreSource(pub Arc<Store>);
+pub(crate) struct StoreSource {
+    pub store: Arc<Store>,
+    pub packed: Keeper,
+}
 
 impl ModelSource for StoreSource {
     fn locate(&self, name: &str) -> Result<LocatedModel, GenerateError> {
-        match self.0.resolve(name) {
+        match self.store.resolve(name) {
             Ok(entry) => Ok(located(entry)),
             Err(RegistryError::NotFound { .. }) => {
                 Err(GenerateError::ModelNotFound { model: name.to_owned() })
@@ -99,15 +114,25 @@ impl ModelSource for StoreSource {
             Err(error) => Err(GenerateError::Load { model: name.to_owned(), message: error.to_string() }),
         }
     }
+
+    fn packed(&self) -> Option<Arc<dyn PackedStore>> {
+        self.packed.store()
+    }
 }
 
 /// A file where it lies, without a store.
 #[derive(Debug)]
-pub(crate) struct FileSource;
+pub(crate) struct FileSource {
+    pub packed: Keeper,
+}
 
 impl ModelSource for FileSource {
     fn locate(&self, name: &str) -> Result<LocatedModel, GenerateError> {
         Ok(LocatedModel::bare(name, name))
+    }
+
+    fn packed(&self) -> Option<Arc<dyn PackedStore>> {
+        self.packed.store()
     }
 }
 

@@ -33,6 +33,9 @@ pub(crate) struct Global {
     /// Never use the network
     #[arg(long, global = true)]
     pub offline: bool,
+    /// Keep packed weights for the next start: on, off, or at most so much (say 20G)
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub packed_cache: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -366,7 +369,7 @@ mod tests {
         // clap mixes up arguments of one id, and only when the command line is used.
         let root = command(Language::English);
         let global: Vec<_> = root.get_arguments().filter(|argument| argument.is_global_set()).collect();
-        assert_eq!(global.len(), 3);
+        assert_eq!(global.len(), 4);
         for command in root.get_subcommands() {
             for argument in command.get_arguments() {
                 assert!(

@@ -12,6 +12,7 @@ mod commands;
 mod flags;
 mod library;
 mod measure;
+mod packed;
 mod parameters;
 mod remote;
 mod session;
@@ -52,8 +53,11 @@ fn begin(language: Language, arguments: Vec<OsString>, environment: &Environment
     let settings = Settings::read(&flags.global, environment)?;
     let terminal = Terminal::of_process(settings.language);
     log_to_standard_error(&settings.log, terminal.error_is_terminal && settings.colour);
-    let context = Context { terminal, settings };
-    commands::dispatch(&context, &flags.command)
+    let packed = assemble::packed(&settings);
+    let context = Context { terminal, settings, packed };
+    let outcome = commands::dispatch(&context, &flags.command);
+    context.packed.finish(packed::GRACE);
+    outcome
 }
 
 /// Log lines go to standard error and nowhere else.

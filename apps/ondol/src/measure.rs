@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use contract::GenerateError;
-use engine::{HostConfig, LoadOptions, Loaded, LocatedModel};
+use engine::{HostConfig, LoadOptions, Loaded, LocatedModel, PackedStore};
 use kernels::{Batch, Compute, Cpu, KvType, Level, PAGE_TOKENS, Pages, Span, pool::Pool, probe};
 use model::Workspace;
 use serde::Serialize;
@@ -54,6 +54,8 @@ pub(crate) struct Figures {
     pub streamed_bytes: u64,
     /// Weights that each token of a prompt is multiplied with: all matrices but table and head.
     pub matmul_weights: u64,
+    /// Whether the weights were packed already: their cache was warm.
+    pub was_packed: bool,
     pub load_s: f64,
     /// From nothing to the first token of a short prompt, loading included.
     pub first_token_s: f64,
@@ -118,10 +120,12 @@ impl Plan {
     }
 }
 
-/// Loads the model and runs the plan. Works that the model's context does not hold are handed to `skipped`.
+/// Loads the model, its weights as `packed` has them, and runs the plan. Works that the model's context does not hold are
+/// handed to `skipped`.
 pub(crate) fn run(
     located: LocatedModel,
     plan: &Plan,
+    packed: Option<&dyn PackedStore>,
     memory_free: Option<u64>,
     skipped: &mut dyn FnMut(Work, usize),
 ) -> anyhow::Result<Figures> {
@@ -133,7 +137,7 @@ pub(crate) fn run(
     let began = Instant::now();
     let mut compute = Cpu::with_level(plan.threads, level);
     let options = LoadOptions { kv_type: KV_TYPE, memory_bytes: None, context_tokens: None };
-    let loaded = Loaded::load(located, options, &mut compute)?;
+    let loaded = Loaded::load_kept(located, options, packed, &mut compute)?;
     let load = began.elapsed();
     let mut bench = Bench::new(&loaded, compute)?;
     bench.prefill(0, FIRST_PROMPT_TOKENS);
@@ -164,6 +168,7 @@ pub(crate) fn run(
         weight_bytes: loaded.model.weight_bytes(),
         streamed_bytes: bench.streamed_bytes,
         matmul_weights: matmul_weights(&file),
+        was_packed: loaded.was_packed,
         load_s: load.as_secs_f64(),
         first_token_s: first_token.as_secs_f64(),
         peak_bytes: peak.unwrap_or_else(peak_bytes_now),
@@ -419,7 +424,7 @@ mod tests {
         let mut skipped = Vec::new();
         let located = LocatedModel::bare("tiny", &path);
         let figures =
-            run(located, &plan(), Some(4 << 20), &mut |work, context| skipped.push((work, context)))
+            run(located, &plan(), None, Some(4 << 20), &mut |work, context| skipped.push((work, context)))
                 .expect("measured");
         assert_eq!(skipped, [(Work::Prefill { tokens: 600 }, 512)]);
         assert_eq!(figures.runs.len(), 4);

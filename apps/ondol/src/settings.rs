@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::KeepAlive;
+use registry::PackedLimits;
 
 use crate::flags::Global;
 use crate::terminal::failure::Failure;
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     /// Whether the interactive prompt keeps a history file.
     pub history: bool,
     pub offline: bool,
+    /// Bytes that kept packed weights may take; `None`: none are kept.
+    pub packed_bytes_max: Option<u64>,
     /// Certificate authorities that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
     /// The machine's proxies, for what is fetched.
@@ -138,6 +141,7 @@ impl Settings {
             keys,
             history: !env.switch("ONDOL_NOHISTORY", "OLLAMA_NOHISTORY"),
             offline: global.offline || env.switch("ONDOL_OFFLINE", "ONDOL_OFFLINE"),
+            packed_bytes_max: env.packed_cache(global.packed_cache.as_deref())?,
             ca_file: environment
                 .get("ONDOL_CA_FILE")
                 .or_else(|| environment.get("SSL_CERT_FILE"))
@@ -182,6 +186,15 @@ impl Reader<'_> {
     ) -> Result<Option<T>, Failure> {
         let Some((name, value)) = self.environment.either(ours, ollamas) else { return Ok(None) };
         parse(value).map(Some).ok_or_else(|| self.invalid(name, value, wanted))
+    }
+
+    fn packed_cache(&self, flag: Option<&str>) -> Result<Option<u64>, Failure> {
+        const VARIABLE: &str = "ONDOL_PACKED_CACHE";
+        let of_flag = flag.map(|value| ("--packed-cache", value));
+        let Some((name, value)) = of_flag.or_else(|| self.environment.either(VARIABLE, VARIABLE)) else {
+            return Ok(Some(PackedLimits::default().total_bytes_max));
+        };
+        parse_packed_cache(value).ok_or_else(|| self.invalid(name, value, Message::WantedPackedCache))
     }
 
     fn number<T: std::str::FromStr>(&self, ours: &str, ollamas: &str) -> Result<Option<T>, Failure> {
@@ -246,6 +259,26 @@ pub(crate) fn parse_keep_alive(text: &str) -> Option<KeepAlive> {
     }
     let parsed = dialects::duration::parse(text).ok()?;
     Some(if parsed.negative { KeepAlive::Forever } else { KeepAlive::For(parsed.length) })
+}
+
+/// On, off, or the most bytes that packed weights may take: `20G`, `20GB`, `20 GiB`, in units of 1024.
+fn parse_packed_cache(text: &str) -> Option<Option<u64>> {
+    let lower = text.trim().to_ascii_lowercase();
+    match lower.as_str() {
+        "on" | "1" | "true" | "yes" => return Some(Some(PackedLimits::default().total_bytes_max)),
+        "off" | "0" | "false" | "no" => return Some(None),
+        _ => {}
+    }
+    let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let power = match unit.trim_start().trim_end_matches('b').trim_end_matches('i') {
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << (10 * power)).map(Some)
 }
 
 /// Where the server listens, and where clients look for it.
@@ -437,6 +470,34 @@ mod tests {
     }
 
     #[test]
+    fn packed_caches() {
+        const GIB: u64 = 1 << 30;
+        for (text, expected) in [
+            ("on", Some(Some(64 * GIB))),
+            ("OFF", Some(None)),
+            ("0", Some(None)),
+            ("1", Some(Some(64 * GIB))),
+            ("20G", Some(Some(20 * GIB))),
+            ("20 GB", Some(Some(20 * GIB))),
+            ("20gib", Some(Some(20 * GIB))),
+            ("512M", Some(Some(GIB / 2))),
+            ("2t", Some(Some(2048 * GIB))),
+            ("20", None),
+            ("G", None),
+            ("-1G", None),
+            ("20GG", None),
+            ("99999999999T", None),
+        ] {
+            assert_eq!(parse_packed_cache(text), expected, "{text}");
+        }
+        assert_eq!(settings(&[]).packed_bytes_max, Some(64 * GIB));
+        assert_eq!(settings(&[("ONDOL_PACKED_CACHE", "off")]).packed_bytes_max, None);
+        let flagged = Global { packed_cache: Some("1G".to_owned()), ..Global::default() };
+        let both = read(&flagged, &[("ONDOL_PACKED_CACHE", "off")]).expect("settings");
+        assert_eq!(both.packed_bytes_max, Some(GIB), "the flag goes first");
+    }
+
+    #[test]
     fn where_models_are() {
         let root = |global: &Global, variables: &[(&str, &str)]| {
             read(global, variables).and_then(|settings| settings.store_root()).ok()
@@ -474,6 +535,10 @@ mod tests {
         check(
             &[("OLLAMA_KEEP_ALIVE", "soon")],
             "OLLAMA_KEEP_ALIVE: 'soon' is not a duration (say 5m, 300 or -1)",
+        );
+        check(
+            &[("ONDOL_PACKED_CACHE", "lots")],
+            "ONDOL_PACKED_CACHE: 'lots' is not on, off or a size (say 20G)",
         );
         check(&[("ONDOL_HOST", "a b")], "ONDOL_HOST: 'a b' is not an address (say 127.0.0.1:11434)");
         check(&[("OLLAMA_CONTEXT_LENGTH", "-4")], "OLLAMA_CONTEXT_LENGTH: '-4' is not a whole number");

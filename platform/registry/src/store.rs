@@ -17,6 +17,7 @@ use crate::error::RegistryError;
 use crate::manifest::{Extras, InPlace, Manifest, Weights};
 use crate::name::ModelName;
 use crate::ollama::OllamaFolder;
+use crate::packed::{PackedFolder, PackedLimits};
 
 /// Beginnings of files that were given up are kept this long, to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -28,7 +29,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Where the store lies.
 #[derive(Debug, Clone, Default)]
 pub struct StoreOptions {
-    /// Ondol's own folder, `~/.ondol`; models are kept in `models` below it.
+    /// Ondol's own folder, `~/.ondol`; models are kept in `models` below it, packed weights in `cache/packed`.
     pub root: PathBuf,
     /// An existing Ollama models folder (the one that holds `manifests` and `blobs`), which is only read.
     pub ollama: Option<PathBuf>,
@@ -46,6 +47,7 @@ pub struct Store {
 struct Inner {
     blobs: Blobs,
     ollama: Option<OllamaFolder>,
+    packed: PackedFolder,
 }
 
 impl Store {
@@ -58,7 +60,9 @@ impl Store {
             return Err(RegistryError::Corrupt { path: models, reason });
         }
         let ollama = options.ollama.map(OllamaFolder::new);
-        Ok(Self { inner: Arc::new(Inner { blobs: Blobs::new(models), ollama }) })
+        // Here things are only taken out of it: any limits do.
+        let packed = PackedFolder::of_store(&options.root, PackedLimits::default());
+        Ok(Self { inner: Arc::new(Inner { blobs: Blobs::new(models), ollama, packed }) })
     }
 
     /// Every model, last changed first; ours hide Ollama's of the same name. What cannot be read is passed over.
@@ -115,6 +119,7 @@ impl Store {
             return Err(if at_ollama { read_only() } else { not_found() });
         };
         let path = self.manifest_path(found);
+        let weights = Manifest::read(&path).ok().flatten().map(|(manifest, _)| manifest.weights);
         fs::remove_file(&path).map_err(RegistryError::io("remove", &path))?;
         // Folders that are empty now; the first that is not ends it.
         for folder in path.ancestors().skip(1).take(3) {
@@ -122,7 +127,21 @@ impl Store {
                 break;
             }
         }
+        if let Some(weights) = weights {
+            self.forget_packed(&weights)?;
+        }
         self.sweep()
+    }
+
+    /// Removes the packed form of weights that no name refers to any more.
+    fn forget_packed(&self, weights: &Weights) -> Result<(), RegistryError> {
+        if self.referred()?.is_none_or(|referred| referred.contains(&weights.digest)) {
+            return Ok(());
+        }
+        match &weights.in_place {
+            Some(file) => self.inner.packed.remove(&file.path),
+            None => self.inner.packed.remove(&self.blobs().path(&weights.digest)),
+        }
     }
 
     /// Gives a model another name; the weights are shared.

@@ -21,10 +21,12 @@ pub(crate) fn run(context: &Context, flags: &BenchFlags) -> anyhow::Result<()> {
         kernels: flags.kernels.clone(),
     };
     let language = context.settings.language;
-    let figures = measure::run(located, &plan, assemble::memory_free(), &mut |work, trained| {
-        let values = [("work", &*work_name(language, work)), ("context", &*trained.to_string())];
-        context.terminal.note(Message::BenchSkipped, &values);
-    })?;
+    let packed = context.packed.reader();
+    let figures =
+        measure::run(located, &plan, packed.as_deref(), assemble::memory_free(), &mut |work, trained| {
+            let values = [("work", &*work_name(language, work)), ("context", &*trained.to_string())];
+            context.terminal.note(Message::BenchSkipped, &values);
+        })?;
     let text = if flags.json {
         format!("{}\n", serde_json::to_string(&figures)?)
     } else {
@@ -99,6 +101,7 @@ mod tests {
             weight_bytes: 98_000_000,
             streamed_bytes: 98_000_000,
             matmul_weights: 106_000_000,
+            was_packed: true,
             load_s: 0.25,
             first_token_s: 0.5,
             peak_bytes: 0,

@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use engine::perplexity::{self, Place};
-use engine::{LoadOptions, Loaded, ModelSource};
+use engine::{LoadOptions, Loaded, ModelSource, PackedStore};
 use kernels::{Cpu, KvType};
 use serde::Deserialize;
 
@@ -123,10 +123,14 @@ impl Tally {
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let Measure::Ppl(arguments) = &arguments.measure;
     let source = context.model_source(&arguments.model)?;
-    measure(&source, arguments)
+    measure(&source, context.packed.reader().as_deref(), arguments)
 }
 
-fn measure(source: &Arc<dyn ModelSource>, arguments: &Perplexity) -> anyhow::Result<()> {
+fn measure(
+    source: &Arc<dyn ModelSource>,
+    packed: Option<&dyn PackedStore>,
+    arguments: &Perplexity,
+) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&arguments.text)
         .with_context(|| format!("cannot read {}", arguments.text.display()))?;
     let end = arguments.characters.and_then(|count| text.char_indices().nth(count));
@@ -136,7 +140,7 @@ fn measure(source: &Arc<dyn ModelSource>, arguments: &Perplexity) -> anyhow::Res
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut compute = Cpu::new(cores);
     let options = LoadOptions { kv_type: KvType::F16, memory_bytes: None, context_tokens: None };
-    let loaded = Loaded::load(located, options, &mut compute)?;
+    let loaded = Loaded::load_kept(located, options, packed, &mut compute)?;
     let trained = loaded.model.shape().context_tokens as usize;
     if !(2..=trained).contains(&arguments.window) {
         bail!("--window must be between 2 and the model's context of {trained} tokens");

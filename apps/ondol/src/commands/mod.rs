@@ -22,6 +22,7 @@ use engine::ModelSource;
 use crate::assemble::{self, FileSource, StoreSource};
 use crate::flags::Command;
 use crate::library::Library;
+use crate::packed::Keeper;
 use crate::settings::Settings;
 use crate::terminal::output::Terminal;
 
@@ -30,20 +31,22 @@ use crate::terminal::output::Terminal;
 pub(crate) struct Context {
     pub settings: Settings,
     pub terminal: Terminal,
+    /// Packed weights of earlier runs.
+    pub packed: Keeper,
 }
 
 impl Context {
     /// Where this process finds a model by name or by file; one that is missing is pulled first.
     pub(crate) fn model_source(&self, model: &str) -> anyhow::Result<Arc<dyn ModelSource>> {
         if assemble::is_file_name(model) {
-            return Ok(Arc::new(FileSource));
+            return Ok(Arc::new(FileSource { packed: self.packed.clone() }));
         }
         let store = assemble::store(&self.settings)?;
         let library = Library::Local(Arc::clone(&store));
         if !library.has(model)? {
             library.pull(&self.settings, self.terminal, model, false)?;
         }
-        Ok(Arc::new(StoreSource(store)))
+        Ok(Arc::new(StoreSource { store, packed: self.packed.clone() }))
     }
 }
 

@@ -139,7 +139,8 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
                 Failure::new(context.terminal.say(Message::FileNotFound, &[("path", &flags.model)])).into()
             );
         }
-        let generator = Arc::new(assemble::host(settings, Arc::new(FileSource), threads));
+        let source = Arc::new(FileSource { packed: context.packed.clone() });
+        let generator = Arc::new(assemble::host(settings, source, threads));
         return Ok(Backend { generator, library: None });
     }
     let here = threads.is_some() || settings.models.is_some();
@@ -152,7 +153,8 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
         }
         None => {
             let store = assemble::store(settings)?;
-            let source = Arc::new(StoreSource(Arc::clone(&store)));
+            let packed = context.packed.clone();
+            let source = Arc::new(StoreSource { store: Arc::clone(&store), packed });
             let generator = Arc::new(assemble::host(settings, source, threads));
             Backend { generator, library: Some(Library::Local(store)) }
         }

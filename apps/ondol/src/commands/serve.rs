@@ -40,7 +40,8 @@ pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
     })?;
     let store = assemble::store(&context.settings)?;
     let threads = flags.threads.map(usize::from);
-    let engine = assemble::host(&context.settings, Arc::new(StoreSource(Arc::clone(&store))), threads);
+    let source = StoreSource { store: Arc::clone(&store), packed: context.packed.clone() };
+    let engine = assemble::host(&context.settings, Arc::new(source), threads);
     // Whoever may ask from elsewhere must not make this machine fetch from its own services.
     let reach = if host.is_loopback() { Reach::default() } else { Reach::Public };
     let services = server::Services {
