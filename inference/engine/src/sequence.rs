@@ -3,15 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use contract::{
-    Delta, Event, EventSink, FinishReason, Finished, GenerateError, Started, TokenLogprob, Usage,
-};
+use contract::{Delta, Event, EventSink, FinishReason, Finished, GenerateError, Started, Usage};
 use text::decode::Start;
+use text::stop::StopStep;
 use text::{Decoder, StopMatcher};
 
 use crate::loaded::Loaded;
 use crate::prompt::Prompt;
-use crate::sampler::{Sampler, logprobs};
+use crate::report::Report;
+use crate::sampler::Sampler;
 
 /// A request on its way.
 pub(crate) struct Sequence {
@@ -23,10 +23,7 @@ pub(crate) struct Sequence {
     sampler: Sampler,
     decoder: Decoder,
     stops: StopMatcher,
-    /// How many alternatives of each token to report.
-    logprobs: Option<usize>,
-    /// Log-probabilities of tokens whose text is still held back.
-    held: Vec<TokenLogprob>,
+    report: Report,
     times: Times,
     /// Prompt tokens that did not have to be computed.
     cached: Option<u32>,
@@ -45,7 +42,7 @@ struct Times {
 pub(crate) struct SequenceOptions {
     pub sampler: Sampler,
     pub stop: Vec<String>,
-    pub logprobs: Option<u8>,
+    pub report: Report,
     pub arrived: Instant,
     pub load: Duration,
 }
@@ -65,8 +62,7 @@ impl Sequence {
             sampler: options.sampler,
             decoder: Decoder::new(&loaded.tokenizer, Start::Continuation),
             stops: StopMatcher::new(&options.stop),
-            logprobs: options.logprobs.map(usize::from),
-            held: Vec::new(),
+            report: options.report,
             times: Times { arrived: options.arrived, load: options.load, started: None, first_token: None },
             cached: None,
             ended: false,
@@ -95,26 +91,36 @@ impl Sequence {
         self.cached.get_or_insert(cached);
     }
 
+    /// Takes the logits after a position of the prompt that is not its last.
+    pub(crate) fn heard(&mut self, loaded: &Loaded, position: usize, logits: &[f32]) {
+        self.report.heard(loaded, &self.tokens, position, logits);
+    }
+
     /// Takes the logits after the last token: chooses the next one and tells the client. `true`: the answer ended.
     pub(crate) fn advance(&mut self, loaded: &Loaded, logits: &mut [f32]) -> bool {
         let now = Instant::now();
         self.times.first_token.get_or_insert(now);
+        if let Some(echo) = self.report.echo() {
+            self.sink.send(Event::Text(echo));
+        }
         if !self.wants_tokens() {
             self.finish(FinishReason::Length);
             return true;
         }
-        let report = self.logprobs.map(|top| (top, logits.to_vec()));
+        self.report.look(logits);
+        let must_go_on = self.sampler.must_go_on(self.tokens.len() - self.prompt_len);
         let id = self.sampler.sample(logits, &self.tokens);
-        if loaded.tokenizer.ends_generation(id) {
+        if loaded.tokenizer.ends_generation(id) || self.sampler.stops_at(id) {
             self.finish(FinishReason::Stop);
             return true;
         }
         self.tokens.push(id);
-        if let Some((top, raw)) = report {
-            self.held.push(describe(loaded, &raw, id, top));
-        }
+        self.report.chose(loaded, id);
         let text = self.decoder.push(&loaded.tokenizer, id);
-        let step = self.stops.push(&text);
+        let step = match must_go_on {
+            true => StopStep { emit: text, stopped: false },
+            false => self.stops.push(&text),
+        };
         let listening = self.tell(step.emit);
         if step.stopped {
             self.finish(FinishReason::Stop);
@@ -138,7 +144,7 @@ impl Sequence {
         if text.is_empty() {
             return self.sink.is_open();
         }
-        let logprobs = std::mem::take(&mut self.held);
+        let logprobs = self.report.take();
         self.sink.send(Event::Text(Delta { text, logprobs }))
     }
 
@@ -148,8 +154,8 @@ impl Sequence {
         let tail = if reason == FinishReason::Length { String::new() } else { self.decoder.finish() };
         let mut rest = self.stops.push(&tail).emit;
         rest.push_str(&self.stops.finish());
-        if !rest.is_empty() || !self.held.is_empty() {
-            let logprobs = std::mem::take(&mut self.held);
+        if !rest.is_empty() || self.report.holds() {
+            let logprobs = self.report.take();
             self.sink.send(Event::Text(Delta { text: rest, logprobs }));
         }
         let now = Instant::now();
@@ -178,15 +184,4 @@ impl Drop for Sequence {
             self.sink.send(Event::Failed(GenerateError::Internal { message }));
         }
     }
-}
-
-fn describe(loaded: &Loaded, logits: &[f32], id: u32, top: usize) -> TokenLogprob {
-    let token = |id: u32, logprob: f32, top: Vec<TokenLogprob>| TokenLogprob {
-        id,
-        bytes: loaded.tokenizer.token_bytes(id).into_owned(),
-        logprob: Some(logprob),
-        top,
-    };
-    let (own, best) = logprobs(logits, id, top);
-    token(id, own, best.into_iter().map(|(id, logprob)| token(id, logprob, Vec::new())).collect())
 }
