@@ -7,6 +7,7 @@
 //! a call but is none (no JSON, a tool that nobody named) stays content. It is not where calls are forced to be right;
 //! that is the sampler's, under the grammar that `calls` writes.
 
+mod colons;
 mod envelope;
 mod harmony;
 mod json;
@@ -23,7 +24,7 @@ mod write;
 pub use pieces::{Kind, Piece};
 pub use style::{Family, Style, ThinkingTags};
 pub use tools::{Tool, ToolError, Tools};
-pub use write::write_call;
+pub use write::write_calls;
 
 use harmony::Harmony;
 use marks::Marks;
@@ -186,6 +187,8 @@ impl OutputParser {
     fn content(&self, begun: bool, trim: bool) -> State {
         let thinking = self.style.thinking.map(|tags| tags.open);
         let mut marks: Vec<&'static str> = thinking.into_iter().collect();
+        marks.extend(self.style.thinking.map(|tags| tags.close));
+        marks.extend(self.style.family.silent_marks());
         if !self.tools.is_empty() {
             marks.extend(self.style.family.openings().iter().map(|opening| opening.mark));
         }
@@ -215,8 +218,15 @@ impl OutputParser {
         let Some(mark) = found.mark else { return };
         let mark = content.marks.text(mark);
         let space = std::mem::take(&mut content.space);
+        let closes = self.style.thinking.is_some_and(|tags| tags.close == mark);
+        if kind == Kind::Content && closes && content.begun {
+            // Thoughts end only where they began: here somebody speaks of the mark.
+            self.sink.give_raw(Kind::Content, &space);
+            self.sink.give_raw(Kind::Content, mark);
+            return;
+        }
         self.sink.give_raw(Kind::Mark, &space);
-        if kind == Kind::Thinking {
+        if closes || self.style.family.silent_marks().contains(&mark) {
             self.sink.give_raw(Kind::Mark, mark);
             self.state = self.content(false, true);
             return;

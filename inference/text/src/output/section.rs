@@ -2,6 +2,7 @@
 //! its first character: `{` a JSON object, `[` a list, a name, a tag, a fence. So one reader serves all families, and
 //! a model that writes its neighbour's format is understood too.
 
+use super::colons::Colons;
 use super::envelope::Envelope;
 use super::named::Named;
 use super::pieces::{Sink, Step};
@@ -58,6 +59,7 @@ enum At {
     Named(Box<Named>),
     Python(Box<Python>),
     Tagged(Box<Tagged>),
+    Colons(Box<Colons>),
 }
 
 impl Section {
@@ -106,6 +108,7 @@ impl Section {
             At::Named(call) => call.step(c, sink),
             At::Python(call) => call.step(c, sink, tools),
             At::Tagged(call) => call.step(c, sink, tools),
+            At::Colons(call) => call.step(c, sink, tools),
         };
         match (step, &self.at) {
             // GLM has one mark for the end of the call and of the section.
@@ -201,6 +204,9 @@ impl Section {
                 return step;
             }
             _ => text.push(c),
+        }
+        if text == "call:" {
+            return self.go(At::Colons(Box::new(Colons::new())));
         }
         if let Some(name) = text.strip_suffix("<arg_key>") {
             return match Tagged::inside(&GLM, name, sink, tools) {

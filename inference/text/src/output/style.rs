@@ -54,6 +54,12 @@ pub enum Family {
     Nemotron,
     /// `<function=f>{…}</function>`: Functionary 3.1.
     Functionary,
+    /// Qwen's tags between `<seed:tool_call>`: Seed-OSS.
+    Seed,
+    /// `<tool_calls>[{…}]</tool_calls>`: Apriel.
+    Apriel,
+    /// `<|tool_call>call:f{x:<|"|>…<|"|>}<tool_call|>`: Gemma 4.
+    Gemma4,
 }
 
 /// The format of a model's answers.
@@ -61,8 +67,6 @@ pub enum Family {
 pub struct Style {
     pub family: Family,
     pub thinking: Option<ThinkingTags>,
-    /// Whether the template shows tools to the model. If not, a prompt of ours does.
-    pub template_shows_tools: bool,
 }
 
 /// Tags around thoughts, and what of them a template that knows them mentions.
@@ -76,7 +80,7 @@ const THINKING: [(ThinkingTags, &str); 6] = [
 ];
 
 /// What a template must mention, all of it, to be of a family; the first that fits is taken.
-const FAMILIES: [(Family, &[&str]); 21] = [
+const FAMILIES: [(Family, &[&str]); 23] = [
     (Family::Harmony, &["<|channel|>", "<|start|>", "functions."]),
     (Family::MistralIds, &["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"]),
     (Family::MistralArgs, &["[TOOL_CALLS]", "[ARGS]"]),
@@ -84,10 +88,12 @@ const FAMILIES: [(Family, &[&str]); 21] = [
     (Family::DeepSeek, &["<｜tool▁calls▁begin｜>", "```json"]),
     (Family::DeepSeek31, &["<｜tool▁calls▁begin｜>"]),
     (Family::DeepSeekTags, &["｜DSML｜"]),
+    (Family::Apriel, &["<tool_calls>"]),
     (Family::QwenTags, &["<tool_call>", "<function="]),
     (Family::Glm, &["<tool_call>", "<arg_key>"]),
     (Family::MiniMax, &["<minimax:tool_call>"]),
-    (Family::MiniMax, &["minimax:tool_call"]),
+    (Family::Seed, &["<seed:tool_call>"]),
+    (Family::Gemma4, &["<|tool_call>", "<tool_call|>"]),
     (Family::Hermes, &["<tool_call>"]),
     (Family::Kimi, &["<|tool_calls_section_begin|>"]),
     (Family::Lfm, &["<|tool_call_start|>"]),
@@ -101,25 +107,25 @@ const FAMILIES: [(Family, &[&str]); 21] = [
 ];
 
 impl Style {
-    /// The style of a chat template.
+    /// The style of a chat template. `tools`: it has a place for tools or calls; without, a family's marks are those of
+    /// something else, and the built-in prompt asks for the commonest form.
     #[must_use]
-    pub fn recognise(template: &str, shows_tools: bool) -> Self {
+    pub fn recognise(template: &str, tools: bool) -> Self {
         let has = |marks: &[&str]| marks.iter().all(|mark| template.contains(mark));
         let family = FAMILIES.iter().find(|(_, marks)| has(marks)).map(|(family, _)| *family);
-        // A family's marks without tools are those of old turns; the built-in prompt asks for the commonest form.
         let family = match family {
             Some(family @ (Family::Harmony | Family::Gemma)) => family,
-            Some(family) if shows_tools => family,
+            Some(family) if tools => family,
             _ => Family::Hermes,
         };
         let thinking = THINKING.iter().find(|(_, mark)| template.contains(mark)).map(|(tags, _)| *tags);
-        Self { family, thinking, template_shows_tools: shows_tools }
+        Self { family, thinking }
     }
 
     /// The style of a model without a template.
     #[must_use]
     pub fn plain() -> Self {
-        Self { family: Family::Hermes, thinking: None, template_shows_tools: false }
+        Self { family: Family::Hermes, thinking: None }
     }
 
     /// All marks that may stand in an answer. Those that are control tokens must reach the parser as text.
@@ -158,11 +164,19 @@ impl Family {
         ];
         const MINIMAX: &[Opening] =
             &[Opening { mark: "<minimax:tool_call>", close: &["</minimax:tool_call>"], part: false }];
-        const KIMI: &[Opening] = &[Opening {
-            mark: "<|tool_calls_section_begin|>",
-            close: &["<|tool_calls_section_end|>"],
-            part: false,
-        }];
+        const KIMI: &[Opening] = &[
+            Opening {
+                mark: "<|tool_calls_section_begin|>",
+                close: &["<|tool_calls_section_end|>"],
+                part: false,
+            },
+            Opening { mark: "<|tool_call_begin|>", close: &[], part: true },
+        ];
+        const SEED: &[Opening] =
+            &[Opening { mark: "<seed:tool_call>", close: &["</seed:tool_call>"], part: false }];
+        const APRIEL: &[Opening] =
+            &[Opening { mark: "<tool_calls>", close: &["</tool_calls>"], part: false }];
+        const GEMMA4: &[Opening] = &[Opening { mark: "<|tool_call>", close: &["<tool_call|>"], part: false }];
         const LFM: &[Opening] =
             &[Opening { mark: "<|tool_call_start|>", close: &["<|tool_call_end|>"], part: false }];
         const GRANITE: &[Opening] =
@@ -185,12 +199,23 @@ impl Family {
             Self::Granite => GRANITE,
             Self::Command => COMMAND,
             Self::Nemotron => NEMOTRON,
+            Self::Seed => SEED,
+            Self::Apriel => APRIEL,
+            Self::Gemma4 => GEMMA4,
         }
     }
 
     /// Whether calls may stand bare at the beginning of an answer.
     pub(super) fn bare(self) -> bool {
-        matches!(self, Self::Llama | Self::Gemma | Self::Lfm)
+        matches!(self, Self::Llama | Self::Gemma | Self::Lfm | Self::Granite)
+    }
+
+    /// Marks around the text for the reader, which are not for the reader.
+    pub(super) fn silent_marks(self) -> &'static [&'static str] {
+        match self {
+            Self::Command => &["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"],
+            _ => &[],
+        }
     }
 
     /// Marks inside calls, and of messages.
@@ -212,6 +237,8 @@ impl Family {
             Self::Kimi => &["<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"],
             Self::DeepSeekTags => &["｜DSML｜"],
             Self::Glm => &["<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"],
+            Self::Gemma4 => &["<|\"|>"],
+            Self::Command => self.silent_marks(),
             _ => &[],
         }
     }

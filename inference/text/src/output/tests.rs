@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const FAMILIES: [Family; 19] = [
+const FAMILIES: [Family; 22] = [
     Family::Hermes,
     Family::QwenTags,
     Family::Glm,
@@ -26,11 +26,14 @@ const FAMILIES: [Family; 19] = [
     Family::Command,
     Family::Nemotron,
     Family::Functionary,
+    Family::Seed,
+    Family::Apriel,
+    Family::Gemma4,
 ];
 
 fn style(family: Family) -> Style {
     let thinking = (family != Family::Harmony).then_some(ThinkingTags { open: "<think>", close: "</think>" });
-    Style { family, thinking, template_shows_tools: true }
+    Style { family, thinking }
 }
 
 fn tools() -> Tools {
@@ -222,6 +225,23 @@ fn calls_of_each_family() {
         ),
     );
     check_both(Family::Nemotron, &format!("<TOOLCALL>[{envelopes}]</TOOLCALL>"));
+    check_both(Family::Apriel, &format!("<tool_calls>[{envelopes}]</tool_calls>"));
+    check_both(
+        Family::Seed,
+        "<seed:tool_call>\n<function=weather>\n<parameter=city>서울 \"시\"</parameter>\n<parameter=days>3</parameter>\n</function>\n<function=now>\n</function>\n</seed:tool_call>",
+    );
+    check_both(
+        Family::Gemma4,
+        "<|tool_call>call:weather{city:<|\"|>서울 \"시\"<|\"|>,days:3}<tool_call|><|tool_call>call:now{}<tool_call|>",
+    );
+    let nested = json!({"at": {"a": [1, "b", {}], "c": null}, "days": 1});
+    check(
+        Family::Gemma4,
+        "<|tool_call>call:weather{at:{a:[1,<|\"|>b<|\"|>,{}],<|\"|>c<|\"|>:null},days:1}<tool_call|>",
+        "",
+        "",
+        &[("weather", nested)],
+    );
     check_both(
         Family::Functionary,
         &format!("<function=weather>{SEOUL}</function><function=now>{{}}</function>"),
@@ -258,6 +278,8 @@ fn text_around_calls() {
     check(Family::MistralArgs, "See:[TOOL_CALLS]now[ARGS]{}", "See:", "", &now);
     check(Family::MistralArgs, "[TOOL_CALLS]now[ARGS]{} and more", "and more", "", &now);
     check(Family::Llama, "\n {\"name\": \"now\", \"parameters\": {}}", "", "", &now);
+    check(Family::Hermes, "</think>\nYes </think>", "Yes </think>", "", &[]);
+    check(Family::Command, "<|START_RESPONSE|>Yes<|END_RESPONSE|>", "Yes", "", &[]);
     let two = format!("{call}{call}");
     check(Family::Hermes, &two, "", "", &[("now", json!({})), ("now", json!({}))]);
 }

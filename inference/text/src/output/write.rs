@@ -4,11 +4,15 @@ use serde_json::Value;
 
 use super::style::Family;
 
-/// A call as text.
+/// The calls of one answer as text.
 #[must_use]
-pub fn write_call(family: Family, name: &str, arguments: &Value) -> String {
-    let Form { before, name_end, after, .. } = form(family);
-    format!("{before}{name}{name_end}{}{after}", arguments_text(arguments))
+pub fn write_calls<'a>(family: Family, calls: impl IntoIterator<Item = (&'a str, &'a Value)>) -> String {
+    let Form { open, before, name_end, after, between, close } = form(family);
+    let calls: Vec<String> = calls
+        .into_iter()
+        .map(|(name, arguments)| format!("{before}{name}{name_end}{}{after}", arguments_text(arguments)))
+        .collect();
+    format!("{open}{}{close}", calls.join(between))
 }
 
 /// Arguments as templates write them (`tojson`): a space behind each `:` and `,`.
@@ -113,6 +117,9 @@ pub(crate) fn form(family: Family) -> Form {
             "]<|END_ACTION|>",
         ),
         Family::Nemotron => form("<TOOLCALL>[", json.0, json.1, json.2, ", ", "]</TOOLCALL>"),
+        Family::Seed => form("<seed:tool_call>\n", json.0, json.1, json.2, "\n", "\n</seed:tool_call>"),
+        Family::Apriel => form("<tool_calls>[", json.0, json.1, json.2, ", ", "]</tool_calls>"),
+        Family::Gemma4 => form("<|tool_call>", json.0, json.1, json.2, "\n", "<tool_call|>"),
         Family::Functionary => form("", "<function=", ">", "</function>", "", ""),
     }
 }

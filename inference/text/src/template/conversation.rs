@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::clock::Moment;
 use super::error::TemplateError;
 use super::{ChatTemplate, RenderOptions, call_in_hf_shape, message_in_hf_shape};
-use crate::output::{Family, Style, write_call};
+use crate::output::{Family, Style, write_calls};
 
 /// What a template does with tools and calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,11 @@ const ID: &str = "zqzqzqzq0";
 const SECOND_ID: &str = "zqzqzqzq1";
 
 impl Shape {
+    /// Whether it has a place for tools or calls.
+    pub(super) fn knows_tools(self) -> bool {
+        self.shows_tools || self.shows_calls
+    }
+
     /// Tries a template out.
     pub(super) fn find_out(template: &ChatTemplate) -> Self {
         let nothing = Self {
@@ -136,7 +141,7 @@ pub(super) fn render(
     options: &RenderOptions,
 ) -> Result<String, TemplateError> {
     let shape = *template.shape();
-    let style = Style::recognise(template.source(), shape.shows_tools);
+    let style = template.style();
     let mut messages = messages.to_vec();
     name_everything(&mut messages, template.source().contains("length != 9"));
     if !shape.parallel && shape.shows_calls {
@@ -248,7 +253,7 @@ fn add_to_system(messages: &mut Vec<Message>, style: &Style, tools: &[Value]) {
         text.push_str(&tool.get("function").unwrap_or(tool).to_string());
         text.push('\n');
     }
-    let example = write_call(style.family, "function_name", &json!({"argument": "value"}));
+    let example = write_calls(style.family, [("function_name", &json!({"argument": "value"}))]);
     text.push_str("\nTo call one, write its name and its arguments as JSON, in exactly this form and with nothing behind it:\n");
     text.push_str(&example);
     text.push_str("\n\nOne such block for each call. Without need of a function, answer in plain words.");
@@ -259,13 +264,15 @@ fn add_to_system(messages: &mut Vec<Message>, style: &Style, tools: &[Value]) {
 }
 
 fn calls_as_text(message: &mut Message, style: &Style) {
-    let calls = std::mem::take(&mut message.tool_calls);
-    for call in calls {
-        if !message.content.is_empty() {
-            message.content.push('\n');
-        }
-        message.content.push_str(&write_call(style.family, &call.name, &call.arguments));
+    if message.tool_calls.is_empty() {
+        return;
     }
+    let calls = std::mem::take(&mut message.tool_calls);
+    if !message.content.is_empty() {
+        message.content.push('\n');
+    }
+    let calls = calls.iter().map(|call| (call.name.as_str(), &call.arguments));
+    message.content.push_str(&write_calls(style.family, calls));
 }
 
 /// Results as turns of the user, those of one round in one turn.

@@ -159,7 +159,7 @@ impl ChatTemplate {
     /// The format of the answers to its prompts.
     #[must_use]
     pub fn style(&self) -> Style {
-        Style::recognise(&self.source, self.shape().shows_tools)
+        Style::recognise(&self.source, self.shape().knows_tools())
     }
 
     /// The format of the answers to prompts without tools. Nothing is tried out for it.
@@ -221,7 +221,8 @@ impl ChatTemplate {
     #[must_use]
     pub fn has_thinking_switch(&self) -> bool {
         let tests = ["thinking is defined", "if thinking", "not thinking"];
-        mentions_variable(&self.source, "enable_thinking") || tests.iter().any(|test| self.source.contains(test))
+        mentions_variable(&self.source, "enable_thinking")
+            || tests.iter().any(|test| self.source.contains(test))
     }
 
     /// Whether it can be told how hard to think.
