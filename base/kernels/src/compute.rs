@@ -66,6 +66,11 @@ pub enum ComputeError {
         "attention heads of width {0} are not supported: the width must be a multiple of 16, at most 1024"
     )]
     HeadWidth(usize),
+    /// Keys of this width cannot be stored in this type.
+    #[error(
+        "attention heads of width {head_width} cannot be kept as {kv_type}, whose blocks need a multiple of {step}: choose f16"
+    )]
+    KvTypeWidth { head_width: usize, kv_type: &'static str, step: usize },
 }
 
 /// Tokens of one or more sequences, computed together. Row `i` of every activation belongs to `tokens[i]`.

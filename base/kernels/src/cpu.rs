@@ -3,25 +3,26 @@
 //! Weights stay where the file maps them and are unpacked to f32 row by row as they are used. Every output element is
 //! accumulated in one order (see `arch::lanes`), so results do not depend on the batch, the tile or the thread count.
 
+mod attention;
+
 use std::cell::RefCell;
 
-use crate::arch::loops::{AttentionTask, MatmulTask};
+use crate::arch::loops::MatmulTask;
 use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
 use crate::arch::{self, Level};
 use crate::compute::{
     AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing,
 };
 use crate::pack::{Format, GROUP, Packed, STEP};
-use crate::pages::{PAGE_TOKENS, PageShape, Pages, Slot};
+use crate::pages::{PAGE_TOKENS, PageShape, Pages, Scratch, Slot, Strided};
 use crate::pool::{Pool, TileShape};
+use attention::Sharing;
 
 /// Weight rows that one task takes: small enough to share out, large enough to be worth a counter.
 const ROWS_A_TASK: usize = 64;
 /// Packed weights that one task takes: they stay in the second-level cache while tokens pass over them, and what is
 /// fetched ahead beyond a task's end, which another thread may not want, is little beside them.
 const TASK_BYTES: usize = 256 * 1024;
-/// Rows of a batch that one attention task takes.
-const ATTENTION_ROWS: usize = 16;
 /// Elements below which an operation is not worth waking other threads for.
 const SERIAL: usize = 16 * 1024;
 
@@ -35,8 +36,8 @@ thread_local! {
 pub struct Cpu {
     pool: Pool,
     level: Level,
-    /// Scratch of `store_kv`.
-    halves: Vec<u16>,
+    kv_scratch: Scratch,
+    sharing: Sharing,
 }
 
 impl Cpu {
@@ -49,7 +50,7 @@ impl Cpu {
     /// With a chosen instruction set of those the machine has.
     #[must_use]
     pub fn with_level(threads: usize, level: Level) -> Self {
-        Self { pool: Pool::new(threads), level, halves: Vec::new() }
+        Self { pool: Pool::new(threads), level, kv_scratch: Scratch::default(), sharing: Sharing::default() }
     }
 
     /// Threads that take part.
@@ -190,6 +191,11 @@ impl Rows {
         &mut self.data[row * self.stride..][..self.width]
     }
 
+    /// The rows from this one on, without their padding.
+    fn strided(&self, row: usize) -> Strided<'_> {
+        Strided { data: &self.used()[row * self.stride..], stride: self.stride, width: self.width }
+    }
+
     fn tiles(&self, rows_max: usize, columns_max: usize) -> TileShape {
         TileShape { stride: self.stride, columns: self.width, rows_max, columns_max }
     }
@@ -261,9 +267,7 @@ impl Compute for Cpu {
     }
 
     fn pages(&mut self, shape: PageShape) -> Result<Pages, ComputeError> {
-        if shape.head_width == 0 || !shape.head_width.is_multiple_of(16) || shape.head_width > 1024 {
-            return Err(ComputeError::HeadWidth(shape.head_width));
-        }
+        shape.check()?;
         Ok(Pages::new(shape))
     }
 
@@ -405,54 +409,23 @@ impl Compute for Cpu {
 
     fn store_kv(&mut self, pages: &mut Pages, layer: usize, batch: &Batch, k: &Rows, v: &Rows) {
         for span in &batch.spans {
-            for row in span.rows.clone() {
+            let mut row = span.rows.start;
+            while row < span.rows.end {
                 let position = batch.positions[row] as usize;
-                let at =
-                    Slot { page: span.pages[position / PAGE_TOKENS], token: position % PAGE_TOKENS, layer };
-                pages.store(self.level, at, k.row(row), v.row(row), &mut self.halves);
+                let token = position % PAGE_TOKENS;
+                let at = Slot { page: span.pages[position / PAGE_TOKENS], token, layer };
+                let count = (span.rows.end - row).min(PAGE_TOKENS - token);
+                let rows = [k, v].map(|rows| rows.strided(row));
+                pages.store(self.level, at, count, rows, &mut self.kv_scratch);
+                row += count;
             }
         }
     }
 
     fn attention(&mut self, pages: &Pages, shape: &AttentionShape, batch: &Batch, q: &Rows, out: &mut Rows) {
-        let AttentionShape { layer, heads, kv_heads, head_width, scale, window, soft_cap } = *shape;
+        let AttentionShape { heads, kv_heads, head_width, .. } = *shape;
         assert!(q.width == heads * head_width && out.width == q.width && heads.is_multiple_of(kv_heads));
-        out.resize(q.rows);
-        let group = heads / kv_heads;
-        // Heads of one group share keys and values; they are parted only when there are too few groups to go round.
-        let mut together = group;
-        while kv_heads * (group / together) < self.pool.threads() && together.is_multiple_of(2) {
-            together /= 2;
-        }
-        let level = self.level;
-        let (stride, q_stride) = (out.stride, q.stride);
-        for span in &batch.spans {
-            let rows = span.rows.clone();
-            let tiles = TileShape {
-                stride,
-                columns: heads * head_width,
-                rows_max: ATTENTION_ROWS,
-                columns_max: together * head_width,
-            };
-            let part = &mut out.used_mut()[rows.start * stride..rows.end * stride];
-            let q = &q.used()[rows.start * q_stride..];
-            let first_position = batch.positions[rows.start] as usize;
-            self.pool.for_tiles(part, tiles, |mut tile| {
-                let kv_head = tile.columns().start / (group * head_width);
-                let task = AttentionTask {
-                    q,
-                    q_stride,
-                    head_width,
-                    heads: together,
-                    first_position,
-                    pages: &|page| pages.view(span.pages[page], layer, kv_head),
-                    scale,
-                    window,
-                    soft_cap,
-                };
-                SCRATCH.with_borrow_mut(|scratch| arch::attention(level, &task, scratch, &mut tile));
-            });
-        }
+        self.attend(pages, *shape, batch, q, out);
     }
 
     fn gate(&mut self, kind: Gate, gate: &mut Rows, up: &Rows) {

@@ -21,7 +21,8 @@ pub mod unpack;
 pub use arch::Level;
 pub use blocks::BlockType;
 pub use compute::{
-    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, Span, Storage,
+    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, Span,
+    Storage,
 };
 pub use cpu::Cpu;
-pub use pages::{KvType, PAGE_TOKENS, PageShape, Pages};
+pub use pages::{KvType, PAGE_TOKENS, PageShape, Pages, UnknownKvType};

@@ -1,11 +1,20 @@
 //! Keys and values of past tokens, in pages of [`PAGE_TOKENS`] tokens that any sequence may hold.
 //!
-//! A page carries all layers of its tokens: for each layer and head the keys `[element][token]`, so that scores have one
-//! token a lane, and the values `[token][element]`. Memory is taken when a page is first used, so a context costs what it holds and not what it might hold. Who owns which page is not known
-//! here: `engine::pages` counts that.
+//! A page carries all layers of its tokens: `[layer][keys, values][head]`, and of each head what [`view`] describes.
+//! Memory is taken when a page is first used, so a context costs what it holds and not what it might hold. Who owns which
+//! page is not known here: `engine::pages` counts that.
 
-use crate::arch::rows::Rows;
-use crate::arch::{self, Level};
+mod store;
+mod view;
+
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
+
+pub(crate) use store::{Scratch, Strided};
+pub(crate) use view::PageView;
+
+use crate::arch::Level;
+use crate::compute::ComputeError;
 
 /// Tokens in a page.
 pub const PAGE_TOKENS: usize = 32;
@@ -17,16 +26,67 @@ pub enum KvType {
     F32,
     #[default]
     F16,
+    /// 32 elements of a token as int8 with a scale in f16, as the weights of this name: 8½ bits an element.
+    Q8_0,
+    /// 32 elements of a token in four bits with a scale in f16: 4½ bits an element.
+    Q4_0,
 }
 
 impl KvType {
-    /// Bytes of one element.
+    /// Every type, the exact ones first.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Q8_0, Self::Q4_0];
+
+    /// As people write it.
     #[must_use]
-    pub const fn element_bytes(self) -> usize {
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
         }
+    }
+
+    /// Head widths that can be stored are multiples of this.
+    #[must_use]
+    pub const fn width_step(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 => 16,
+            Self::Q8_0 | Self::Q4_0 => 32,
+        }
+    }
+
+    /// Bytes of one head's keys in one page, or of its values.
+    const fn run_bytes(self, head_width: usize) -> usize {
+        let elements = PAGE_TOKENS * head_width;
+        match self {
+            Self::F32 => 4 * elements,
+            Self::F16 => 2 * elements,
+            Self::Q8_0 => elements + elements / 16,
+            Self::Q4_0 => elements / 2 + elements / 16,
+        }
+    }
+
+    /// What a run is counted in: the elements of the memory that holds it.
+    const fn run_len(self, head_width: usize) -> usize {
+        match self {
+            Self::F32 | Self::F16 => PAGE_TOKENS * head_width,
+            Self::Q8_0 | Self::Q4_0 => self.run_bytes(head_width),
+        }
+    }
+}
+
+/// A name that is no type of keys and values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no type of keys and values: choose f16, q8_0, q4_0 or f32")]
+pub struct UnknownKvType(String);
+
+impl FromStr for KvType {
+    type Err = UnknownKvType;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKvType> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| UnknownKvType(name.to_owned()))
     }
 }
 
@@ -44,16 +104,31 @@ impl PageShape {
     /// Bytes of one page.
     #[must_use]
     pub const fn page_bytes(&self) -> usize {
-        self.layers * 2 * self.kv_heads * PAGE_TOKENS * self.head_width * self.kv_type.element_bytes()
+        self.layers * 2 * self.kv_heads * self.kv_type.run_bytes(self.head_width)
     }
 
-    const fn elements(&self) -> usize {
-        self.layers * 2 * self.kv_heads * self.run()
+    /// Whether the CPU can hold and attend over such heads.
+    ///
+    /// # Errors
+    /// [`ComputeError::HeadWidth`] and [`ComputeError::KvTypeWidth`] when not.
+    pub(crate) const fn check(&self) -> Result<(), ComputeError> {
+        let Self { head_width, kv_type, .. } = *self;
+        if head_width == 0 || !head_width.is_multiple_of(16) || head_width > 1024 {
+            return Err(ComputeError::HeadWidth(head_width));
+        }
+        if !head_width.is_multiple_of(kv_type.width_step()) {
+            return Err(ComputeError::KvTypeWidth {
+                head_width,
+                kv_type: kv_type.name(),
+                step: kv_type.width_step(),
+            });
+        }
+        Ok(())
     }
 
-    /// Elements of one head's keys in one page.
-    const fn run(&self) -> usize {
-        PAGE_TOKENS * self.head_width
+    /// Where one head's keys (`side` 0) or values (1) begin.
+    const fn offset(&self, layer: usize, side: usize, head: usize) -> usize {
+        ((layer * 2 + side) * self.kv_heads + head) * self.kv_type.run_len(self.head_width)
     }
 }
 
@@ -66,8 +141,43 @@ pub struct Pages {
 
 #[derive(Debug)]
 enum Page {
-    F32(Box<[f32]>),
-    F16(Box<[u16]>),
+    F32(Aligned<f32>),
+    F16(Aligned<u16>),
+    /// Q8_0 and Q4_0: scales and quants as bytes.
+    Quants(Aligned<u8>),
+}
+
+/// Zeros that begin on a cache line, so that no vector lies on two.
+#[derive(Debug)]
+struct Aligned<T> {
+    memory: Box<[T]>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    const LINE: usize = 64;
+
+    fn new(len: usize) -> Self {
+        let room = Self::LINE / size_of::<T>();
+        let memory = vec![T::default(); len + room].into_boxed_slice();
+        let start = memory.as_ptr().align_offset(Self::LINE).min(room);
+        Self { memory, start, len }
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.memory[self.start..][..self.len]
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[self.start..][..self.len]
+    }
 }
 
 impl Pages {
@@ -95,10 +205,11 @@ impl Pages {
         if self.pages.len() <= index {
             self.pages.resize_with(index + 1, || None);
         }
-        let elements = self.shape.elements();
+        let len = self.shape.offset(self.shape.layers, 0, 0);
         self.pages[index].get_or_insert_with(|| match self.shape.kv_type {
-            KvType::F32 => Page::F32(vec![0.0; elements].into_boxed_slice()),
-            KvType::F16 => Page::F16(vec![0; elements].into_boxed_slice()),
+            KvType::F32 => Page::F32(Aligned::new(len)),
+            KvType::F16 => Page::F16(Aligned::new(len)),
+            KvType::Q8_0 | KvType::Q4_0 => Page::Quants(Aligned::new(len)),
         });
     }
 
@@ -119,111 +230,57 @@ impl Pages {
         match (from, to) {
             (Some(Page::F32(from)), Some(Page::F32(to))) => to.copy_from_slice(from),
             (Some(Page::F16(from)), Some(Page::F16(to))) => to.copy_from_slice(from),
+            (Some(Page::Quants(from)), Some(Page::Quants(to))) => to.copy_from_slice(from),
             _ => unreachable!("a page is ensured before it is used"),
         }
     }
 
-    /// Stores one token's keys and values: `k` and `v` are `kv_heads × head_width`. `halves` is scratch.
+    /// Stores the keys and values of neighbouring tokens of one page, one a row.
     ///
     /// # Panics
     /// When the page has no memory or the lengths do not fit.
-    pub(crate) fn store(&mut self, level: Level, at: Slot, k: &[f32], v: &[f32], halves: &mut Vec<u16>) {
-        let PageShape { kv_heads, head_width, .. } = self.shape;
+    pub(crate) fn store(
+        &mut self,
+        level: Level,
+        at: Slot,
+        count: usize,
+        [k, v]: [Strided<'_>; 2],
+        scratch: &mut Scratch,
+    ) {
+        let PageShape { layers, kv_heads, head_width, .. } = self.shape;
         let Slot { page, token, layer } = at;
-        assert!(token < PAGE_TOKENS && layer < self.shape.layers);
-        assert!(k.len() == kv_heads * head_width && v.len() == k.len(), "keys and values of one token");
-        let (keys, values) = (self.offset(layer, 0, 0), self.offset(layer, 1, 0));
-        let run = self.shape.run();
+        assert!(token + count <= PAGE_TOKENS && layer < layers);
+        assert!(k.width == kv_heads * head_width && v.width == k.width, "keys and values of a token");
         let Some(page) = self.pages[page as usize].as_mut() else {
             unreachable!("a page is ensured before it is used")
         };
-        match page {
-            Page::F32(data) => place(data, [keys, values], run, head_width, token, k, v),
-            Page::F16(data) => {
-                halves.resize(2 * k.len(), 0);
-                let (half_k, half_v) = halves.split_at_mut(k.len());
-                arch::to_f16(level, k, half_k);
-                arch::to_f16(level, v, half_v);
-                place(data, [keys, values], run, head_width, token, half_k, half_v);
-            }
-        }
+        store::store(level, &self.shape, page, &store::Place { layer, token, count }, [k, v], scratch);
     }
 
     /// One head's keys and values in a page.
     ///
     /// # Panics
     /// When the page has no memory.
+    #[inline(always)]
     pub(crate) fn view(&self, page: u32, layer: usize, kv_head: usize) -> PageView<'_> {
-        let (k, v, run) = (self.offset(layer, 0, kv_head), self.offset(layer, 1, kv_head), self.shape.run());
+        let [k, v] = [0, 1].map(|side| self.shape.offset(layer, side, kv_head));
+        let run = self.shape.kv_type.run_len(self.shape.head_width);
         match self.pages[page as usize].as_ref().expect("a page is ensured before it is used") {
             Page::F32(data) => PageView::F32 { k: &data[k..][..run], v: &data[v..][..run] },
             Page::F16(data) => PageView::F16 { k: &data[k..][..run], v: &data[v..][..run] },
+            Page::Quants(data) if self.shape.kv_type == KvType::Q4_0 => {
+                PageView::Q4 { k: &data[k..][..run], v: &data[v..][..run] }
+            }
+            Page::Quants(data) => PageView::Q8 { k: &data[k..][..run], v: &data[v..][..run] },
         }
-    }
-
-    fn offset(&self, layer: usize, side: usize, head: usize) -> usize {
-        ((layer * 2 + side) * self.shape.kv_heads + head) * self.shape.run()
     }
 }
 
-/// Where a token's keys and values go.
+/// Where tokens' keys and values go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot {
     pub page: u32,
-    /// Place in the page.
+    /// Place of the first in the page.
     pub token: usize,
     pub layer: usize,
-}
-
-/// Keys across, values along.
-fn place<T: Copy>(
-    data: &mut [T],
-    [keys, values]: [usize; 2],
-    run: usize,
-    width: usize,
-    token: usize,
-    k: &[T],
-    v: &[T],
-) {
-    for (head, (k, v)) in k.chunks_exact(width).zip(v.chunks_exact(width)).enumerate() {
-        let columns = data[keys + head * run..][..run].chunks_exact_mut(PAGE_TOKENS);
-        for (column, k) in columns.zip(k) {
-            column[token] = *k;
-        }
-        data[values + head * run + token * width..][..width].copy_from_slice(v);
-    }
-}
-
-/// One head's keys `[element][token]` and values `[token][element]` in one page.
-pub(crate) enum PageView<'a> {
-    F32 { k: &'a [f32], v: &'a [f32] },
-    F16 { k: &'a [u16], v: &'a [u16] },
-}
-
-impl PageView<'_> {
-    /// All keys, and the values of the first `tokens` tokens, as f32.
-    #[inline(always)]
-    pub(crate) fn unpack<R: Rows>(&self, tokens: usize, keys: &mut [f32], values: &mut [f32]) {
-        match self {
-            Self::F32 { k, v } => {
-                let len = v.len() / PAGE_TOKENS * tokens;
-                keys.copy_from_slice(k);
-                values[..len].copy_from_slice(&v[..len]);
-            }
-            Self::F16 { k, v } => {
-                let len = v.len() / PAGE_TOKENS * tokens;
-                halves_to_f32::<R>(k, keys);
-                halves_to_f32::<R>(&v[..len], &mut values[..len]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn halves_to_f32<R: Rows>(from: &[u16], to: &mut [f32]) {
-    let (from, _) = from.as_chunks::<16>();
-    let (to, _) = to.as_chunks_mut::<16>();
-    for (from, to) in from.iter().zip(to) {
-        R::widen(from).store(to);
-    }
 }

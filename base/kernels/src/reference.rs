@@ -3,6 +3,7 @@
 
 use crate::blocks::BlockType;
 use crate::compute::{Gate, Rope, RopePairing};
+use crate::pages::KvType;
 
 /// `out[t][r] = Σ_k weight[r][k] · x[t][k]`.
 #[must_use]
@@ -70,6 +71,26 @@ pub fn rope(head: &[f32], rope: &Rope, position: u32) -> Vec<f32> {
         out[b] = (x * sine + y * cosine) as f32;
     }
     out
+}
+
+/// A key or value as the pages give it back.
+#[must_use]
+pub fn stored(kind: KvType, head: &[f32]) -> Vec<f32> {
+    let half = |value: f32| half::f16::from_f32_const(value).to_f32_const();
+    let block = |block: &[f32]| -> Vec<f32> {
+        let farthest = block.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(0.0);
+        let (d, middle) =
+            if kind == KvType::Q4_0 { (farthest / -8.0, 8.0) } else { (farthest.abs() / 127.0, 0.0) };
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let highest = if kind == KvType::Q4_0 { 15.0 } else { 127.0 };
+        let quant = |value: f32| (f64::from(value * inverse) + middle).round_ties_even().min(highest);
+        block.iter().map(|value| (quant(*value) - middle) as f32 * half(d)).collect()
+    };
+    match kind {
+        KvType::F32 => head.to_vec(),
+        KvType::F16 => head.iter().copied().map(half).collect(),
+        KvType::Q8_0 | KvType::Q4_0 => head.chunks(32).flat_map(block).collect(),
+    }
 }
 
 /// One head's attention at `position` over `keys` and `values`, one a position.

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use kernels::{
-    AttentionShape, Batch, BlockType, Compute, Cpu, Gate, KvType, Level, MatrixSource, PAGE_TOKENS,
-    PageShape, Rope, RopePairing, Span, cpu::Rows, pack, reference,
+    BlockType, Compute, Cpu, Gate, Level, MatrixSource, Rope, RopePairing, cpu::Rows, pack, reference,
 };
 use proptest::test_runner::{Config, TestRunner};
 
@@ -249,83 +248,5 @@ fn rope_of_both_pairings() {
             })
             .collect();
         close("rope", &download(&mut cpu, &x), &want, 1e-6);
-    }
-}
-
-/// Attention over a long sequence, computed in pieces, against the reference; windows, caps and both cache types.
-#[test]
-fn attention_with_windows_caps_and_pieces() {
-    let (heads, kv_heads, width, tokens) = (6, 2, 32, PAGE_TOKENS * 3 + 5);
-    let mut numbers = Numbers(9);
-    let q = numbers.rows(tokens, heads * width);
-    let k = numbers.rows(tokens, kv_heads * width);
-    let v = numbers.rows(tokens, kv_heads * width);
-    let part = |rows: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
-        rows.iter().map(|row| row[head * width..][..width].to_vec()).collect()
-    };
-    for (window, soft_cap) in [(usize::MAX, 0.0), (17, 0.0), (usize::MAX, 2.0), (PAGE_TOKENS, 1.5), (1, 0.0)]
-    {
-        let scale = 0.5;
-        let want: Vec<f32> = (0..tokens)
-            .flat_map(|position| {
-                (0..heads)
-                    .flat_map(|head| {
-                        let kv = head / (heads / kv_heads);
-                        let q = &q[position][head * width..][..width];
-                        let (k, v) = (part(&k, kv), part(&v, kv));
-                        reference::attention(q, &k, &v, position, window, scale, soft_cap)
-                    })
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        for (kv_type, tolerance) in [(KvType::F32, 1e-5), (KvType::F16, 2e-3)] {
-            let mut results: Vec<(Level, Vec<f32>)> = Vec::new();
-            for mut cpu in machines() {
-                for piece in [1, 7, 64, tokens] {
-                    let shape = PageShape { layers: 1, kv_heads, head_width: width, kv_type };
-                    let mut pages = cpu.pages(shape).unwrap();
-                    // Pages in no particular order: a sequence may hold any.
-                    let ids = vec![3, 0, 7, 1];
-                    cpu.ensure_pages(&mut pages, &ids);
-                    let mut ours = Vec::new();
-                    for start in (0..tokens).step_by(piece) {
-                        let end = (start + piece).min(tokens);
-                        let batch = Batch {
-                            tokens: vec![0; end - start],
-                            positions: (start as u32..end as u32).collect(),
-                            spans: vec![Span { rows: 0..end - start, pages: ids.clone() }],
-                            outputs: vec![],
-                        };
-                        let (device_q, device_k, device_v) = (
-                            upload(&mut cpu, &q[start..end]),
-                            upload(&mut cpu, &k[start..end]),
-                            upload(&mut cpu, &v[start..end]),
-                        );
-                        cpu.store_kv(&mut pages, 0, &batch, &device_k, &device_v);
-                        let mut out = cpu.activation(heads * width);
-                        let attention = AttentionShape {
-                            layer: 0,
-                            heads,
-                            kv_heads,
-                            head_width: width,
-                            scale,
-                            window,
-                            soft_cap,
-                        };
-                        cpu.attention(&pages, &attention, &batch, &device_q, &mut out);
-                        ours.extend(download(&mut cpu, &out));
-                    }
-                    let what = format!("window {window} cap {soft_cap} {kv_type:?} pieces of {piece}");
-                    close(&what, &ours, &want, tolerance);
-                    match results.iter().find(|(level, _)| *level == cpu.level()) {
-                        Some((_, other)) => {
-                            assert!(&ours == other, "{what}: pieces or threads change the result")
-                        }
-                        None => results.push((cpu.level(), ours)),
-                    }
-                }
-            }
-            levels_agree(&format!("window {window} cap {soft_cap} {kv_type:?}"), &results);
-        }
     }
 }

@@ -13,13 +13,15 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 use std::arch::is_aarch64_feature_detected;
 
+use super::attention::{self, AttentionTask, Part};
 use super::lanes::Lanes;
-use super::loops::{self, AttentionTask, MatmulTask};
+use super::loops::{self, MatmulTask};
 use super::packed::{self, Block, PackedTask, Quants};
 use super::rows::Rows;
 use super::with_loops;
 use crate::blocks::BlockType;
 use crate::compute::Gate;
+use crate::pages::KvType;
 use crate::pool::Tile;
 
 pub(super) fn has_neon() -> bool {
@@ -621,24 +623,24 @@ macro_rules! entries {
 
 pub(super) mod neon {
     use super::{
-        AttentionTask, Block, BlockType, Gate, MatmulTask, Neon, PackedTask, Tile, WIDENING, loops, packed,
-        with_loops,
+        AttentionTask, Block, BlockType, Gate, KvType, MatmulTask, Neon, PackedTask, Part, Tile, WIDENING,
+        attention, loops, packed, with_loops,
     };
     with_loops!(entries "neon", Neon<WIDENING>);
 }
 
 pub(super) mod dotprod {
     use super::{
-        AttentionTask, Block, BlockType, DOTPROD, Gate, MatmulTask, Neon, PackedTask, Tile, loops, packed,
-        with_loops,
+        AttentionTask, Block, BlockType, DOTPROD, Gate, KvType, MatmulTask, Neon, PackedTask, Part, Tile,
+        attention, loops, packed, with_loops,
     };
     with_loops!(entries "neon,dotprod", Neon<DOTPROD>);
 }
 
 pub(super) mod i8mm {
     use super::{
-        AttentionTask, Block, BlockType, Gate, I8MM, MatmulTask, Neon, PackedTask, Tile, loops, packed,
-        with_loops,
+        AttentionTask, Block, BlockType, Gate, I8MM, KvType, MatmulTask, Neon, PackedTask, Part, Tile,
+        attention, loops, packed, with_loops,
     };
     with_loops!(entries "neon,dotprod,i8mm", Neon<I8MM>);
 }

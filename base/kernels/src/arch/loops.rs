@@ -9,7 +9,7 @@ use super::lanes::Lanes;
 use super::rows::Rows;
 use crate::blocks::BlockType;
 use crate::compute::Gate;
-use crate::pages::{PAGE_TOKENS, PageView};
+use crate::pages::KvType;
 use crate::pool::Tile;
 
 /// Weight rows unpacked at a time: with [`TOKENS`] it fills sixteen vector accumulators.
@@ -171,251 +171,6 @@ pub(crate) fn gate<L: Lanes>(kind: Gate, gate: &mut [f32], up: &[f32]) {
     }
 }
 
-/// One run of a sequence's new tokens against heads that share keys and values.
-pub(crate) struct AttentionTask<'a> {
-    /// Queries, `q_stride` a row: the rows of the run.
-    pub q: &'a [f32],
-    pub q_stride: usize,
-    pub head_width: usize,
-    /// Heads of this task.
-    pub heads: usize,
-    /// The position of the run's first row.
-    pub first_position: usize,
-    /// The pages of the sequence, in order, for this layer and these heads' keys and values.
-    pub pages: &'a dyn Fn(usize) -> PageView<'a>,
-    pub scale: f32,
-    /// Positions that a token sees, itself included; `usize::MAX` for all.
-    pub window: usize,
-    /// `cap·tanh(score/cap)`; 0 is off.
-    pub soft_cap: f32,
-}
-
-/// Queries whose scores, and states whose values, are computed together: keys and values are loaded once for all.
-const QUERIES: usize = 4;
-/// Vectors of a page's tokens: lane `l` of vector `v` is token `16 v + l`.
-const VECTORS: usize = PAGE_TOKENS / 16;
-
-/// Softmax attention with a running maximum (Milakov & Gimelshein, 2018), page by page in ascending order.
-///
-/// For each page: keys `[element][token]` and values `[token][element]` to f32 once for the tile; scores with one
-/// token a lane, so that no product is summed across lanes; the new maximum and weights; the weighted values. State of
-/// a (row, head): maximum, total, `head_width` sums. A token that a row does not see has weight 0, which changes no
-/// bit of a sum: so a row's result does not depend on the rows beside it.
-#[inline(always)]
-pub(crate) fn attention<R: Rows>(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>) {
-    let (width, heads) = (task.head_width, task.heads);
-    let (rows, column) = (tile.rows(), tile.columns().start);
-    let states = rows.len() * heads;
-    let page_len = PAGE_TOKENS * width;
-    scratch.clear();
-    scratch.resize(2 * page_len + states * (width + PAGE_TOKENS + 2), 0.0);
-    let (keys, rest) = scratch.split_at_mut(page_len);
-    let (values, rest) = rest.split_at_mut(page_len);
-    let (sums, rest) = rest.split_at_mut(states * width);
-    let (weights, rest) = rest.split_at_mut(states * PAGE_TOKENS);
-    let (maxima, totals) = rest.split_at_mut(states);
-    maxima.fill(f32::NEG_INFINITY);
-
-    let position = |row: usize| task.first_position + row;
-    let oldest = |row: usize| (position(row) + 1).saturating_sub(task.window);
-    let first_page = oldest(rows.start) / PAGE_TOKENS;
-    let last_page = position(rows.end - 1) / PAGE_TOKENS;
-    for page in first_page..=last_page {
-        let start = page * PAGE_TOKENS;
-        let used = (position(rows.end - 1) + 1 - start).min(PAGE_TOKENS);
-        (task.pages)(page).unpack::<R>(used, keys, values);
-        // Rows before this page's first token, and rows whose window has passed it, have nothing here.
-        let first_row = rows.clone().find(|row| position(*row) >= start).unwrap_or(rows.end);
-        let end_row =
-            rows.clone().rfind(|row| oldest(*row) < start + PAGE_TOKENS).map_or(first_row, |row| row + 1);
-        if first_row >= end_row {
-            continue;
-        }
-        let seen = (first_row - rows.start) * heads..(end_row - rows.start) * heads;
-        let query = |state: usize| {
-            let (row, head) = (rows.start + state / heads, state % heads);
-            &task.q[row * task.q_stride + column + head * width..][..width]
-        };
-        score_all::<R>(&query, seen.clone(), keys, weights);
-        for state in seen.clone() {
-            let row = rows.start + state / heads;
-            let from = oldest(row).max(start) - start;
-            let to = (position(row) + 1 - start).min(PAGE_TOKENS);
-            let weights = &mut weights[state * PAGE_TOKENS..][..PAGE_TOKENS];
-            let correction = weigh::<R>(task, from..to, weights, &mut maxima[state], &mut totals[state]);
-            if correction != 1.0 {
-                sums[state * width..][..width].iter_mut().for_each(|sum| *sum *= correction);
-            }
-        }
-        gather_all::<R>(seen, weights, values, width, used, sums);
-    }
-    for row in rows.clone() {
-        for head in 0..heads {
-            let state = (row - rows.start) * heads + head;
-            let inverse = 1.0 / totals[state];
-            let out = &mut tile.row(row)[head * width..][..width];
-            for (out, sum) in out.iter_mut().zip(&sums[state * width..][..width]) {
-                *out = sum * inverse;
-            }
-        }
-    }
-}
-
-/// The scores of all states, a few at a time.
-#[inline(always)]
-fn score_all<'q, R: Rows>(
-    query: &impl Fn(usize) -> &'q [f32],
-    states: std::ops::Range<usize>,
-    keys: &[f32],
-    scores: &mut [f32],
-) {
-    let mut state = states.start;
-    while state + QUERIES <= states.end {
-        let q = [query(state), query(state + 1), query(state + 2), query(state + 3)];
-        score::<R, QUERIES>(q, keys, &mut scores[state * PAGE_TOKENS..]);
-        state += QUERIES;
-    }
-    while state < states.end {
-        score::<R, 1>([query(state)], keys, &mut scores[state * PAGE_TOKENS..]);
-        state += 1;
-    }
-}
-
-/// The weighted values of all states, a few at a time.
-#[inline(always)]
-fn gather_all<R: Rows>(
-    states: std::ops::Range<usize>,
-    weights: &[f32],
-    values: &[f32],
-    width: usize,
-    tokens: usize,
-    sums: &mut [f32],
-) {
-    let mut state = states.start;
-    while state < states.end {
-        let (weights, sums) = (&weights[state * PAGE_TOKENS..], &mut sums[state * width..]);
-        if state + QUERIES <= states.end {
-            gather_values::<R, QUERIES>(weights, values, width, tokens, sums);
-            state += QUERIES;
-        } else {
-            gather_values::<R, 1>(weights, values, width, tokens, sums);
-            state += 1;
-        }
-    }
-}
-
-/// `scores[query][token] = q · key`, one token a lane, elements in ascending order.
-#[inline(always)]
-fn score<R: Rows, const T: usize>(q: [&[f32]; T], keys: &[f32], scores: &mut [f32]) {
-    let (keys, _) = keys.as_chunks::<16>();
-    let mut sums = [[R::zero(); VECTORS]; T];
-    for (element, keys) in keys.chunks_exact(VECTORS).enumerate() {
-        for t in 0..T {
-            let q = R::splat(q[t][element]);
-            for v in 0..VECTORS {
-                sums[t][v] = sums[t][v].fma(q, R::load(&keys[v]));
-            }
-        }
-    }
-    let (scores, _) = scores.as_chunks_mut::<16>();
-    for t in 0..T {
-        for v in 0..VECTORS {
-            sums[t][v].store(&mut scores[t * VECTORS + v]);
-        }
-    }
-}
-
-/// Scores to weights `e^(score − maximum)` of the tokens in `seen`, 0 for all others; the maximum and total go on.
-/// Returns what the sums so far are to be multiplied with.
-#[inline(always)]
-fn weigh<R: Rows>(
-    task: &AttentionTask<'_>,
-    seen: std::ops::Range<usize>,
-    weights: &mut [f32],
-    maximum: &mut f32,
-    total: &mut f32,
-) -> f32 {
-    for (token, weight) in weights.iter_mut().enumerate() {
-        let score = *weight * task.scale;
-        *weight = if seen.contains(&token) { score } else { f32::NEG_INFINITY };
-    }
-    if task.soft_cap > 0.0 {
-        for weight in &mut weights[seen] {
-            *weight = task.soft_cap * (*weight / task.soft_cap).tanh();
-        }
-    }
-    let (lanes, _) = weights.as_chunks_mut::<16>();
-    let mut highest = R::load(&lanes[0]);
-    for lanes in &lanes[1..] {
-        highest = highest.max(R::load(lanes));
-    }
-    let highest = highest.highest().max(*maximum);
-    let correction = exp(*maximum - highest);
-    *maximum = highest;
-    let mut sum = R::zero();
-    for lanes in lanes {
-        for weight in lanes.iter_mut() {
-            *weight = exp(*weight - highest);
-        }
-        sum = sum.fma(R::splat(1.0), R::load(lanes));
-    }
-    *total = *total * correction + sum.sum();
-    correction
-}
-
-/// `sums[state] += Σ weights[state][token] · values[token]`, tokens in ascending order.
-#[inline(always)]
-fn gather_values<R: Rows, const T: usize>(
-    weights: &[f32],
-    values: &[f32],
-    width: usize,
-    tokens: usize,
-    sums: &mut [f32],
-) {
-    /// Vectors of a value that are in registers at once.
-    const WIDE: usize = 4;
-    let (values, _) = values.as_chunks::<16>();
-    let (sums, _) = sums.as_chunks_mut::<16>();
-    let vectors = width / 16;
-    let mut first = 0;
-    while first < vectors {
-        let count = WIDE.min(vectors - first);
-        let mut lanes = [[R::zero(); WIDE]; T];
-        for t in 0..T {
-            for j in 0..count {
-                lanes[t][j] = R::load(&sums[t * vectors + first + j]);
-            }
-        }
-        if count == WIDE {
-            for token in 0..tokens {
-                let value = &values[token * vectors + first..][..WIDE];
-                for t in 0..T {
-                    let weight = R::splat(weights[t * PAGE_TOKENS + token]);
-                    for j in 0..WIDE {
-                        lanes[t][j] = lanes[t][j].fma(weight, R::load(&value[j]));
-                    }
-                }
-            }
-        } else {
-            for token in 0..tokens {
-                let value = &values[token * vectors + first..][..count];
-                for t in 0..T {
-                    let weight = R::splat(weights[t * PAGE_TOKENS + token]);
-                    for j in 0..count {
-                        lanes[t][j] = lanes[t][j].fma(weight, R::load(&value[j]));
-                    }
-                }
-            }
-        }
-        for t in 0..T {
-            for j in 0..count {
-                lanes[t][j].store(&mut sums[t * vectors + first + j]);
-            }
-        }
-        first += count;
-    }
-}
-
 /// f32 to binary16, rounded to nearest even.
 #[inline(always)]
 pub(crate) fn to_f16<R: Rows>(from: &[f32], to: &mut [u16]) {
@@ -433,4 +188,32 @@ pub(crate) fn to_f16<R: Rows>(from: &[f32], to: &mut [u16]) {
 #[inline(always)]
 pub(crate) fn unpack<L: Lanes>(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
     crate::unpack::unpack_inline(kind, bytes, out);
+}
+
+/// Numbers to the quants of a cache, one a byte, and the scales of each 32: `number ≈ scale · quant`, quants −127 … 127
+/// as their low byte for [`KvType::Q8_0`], and 0 … 15 with 8 in the middle for [`KvType::Q4_0`].
+#[inline(always)]
+pub(crate) fn to_quants<R: Rows>(kind: KvType, from: &[f32], quants: &mut [u8], scales: &mut [u16]) {
+    let blocks = from.as_chunks::<32>().0.iter().zip(quants.as_chunks_mut::<32>().0);
+    for ((from, quants), scale) in blocks.zip(scales) {
+        let (from, _) = from.as_chunks::<16>();
+        let halves = [R::load(&from[0]), R::load(&from[1])];
+        let (d, middle) = if kind == KvType::Q4_0 {
+            // The number farthest from 0 becomes −8: of the sixteen, that is the one without a counterpart.
+            let highest = halves[0].max(halves[1]).highest();
+            let minus = R::splat(-1.0);
+            let lowest = -halves[0].mul(minus).max(halves[1].mul(minus)).highest();
+            ((if highest > -lowest { highest } else { lowest }) / -8.0, 8.0)
+        } else {
+            (halves[0].abs().max(halves[1].abs()).highest() / 127.0, 0.0)
+        };
+        *scale = crate::half::f32_to_f16(d);
+        let inverse = R::splat(if d == 0.0 { 0.0 } else { 1.0 / d });
+        for (half, quants) in halves.into_iter().zip(quants.as_chunks_mut::<16>().0) {
+            *quants = R::narrow(R::splat(middle).fma(half, inverse).round());
+            if kind == KvType::Q4_0 {
+                *quants = quants.map(|quant| quant.min(15));
+            }
+        }
+    }
 }

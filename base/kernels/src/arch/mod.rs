@@ -12,21 +12,27 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+pub(crate) mod attention;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 #[cfg(test)]
 mod check;
 pub(crate) mod lanes;
 pub(crate) mod loops;
 pub(crate) mod packed;
+pub(crate) mod pairs;
 pub(crate) mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+use attention::{AttentionTask, Part};
 use lanes::Portable;
-use loops::{AttentionTask, MatmulTask};
+use loops::MatmulTask;
 use packed::{Block, PackedTask};
 
 use crate::blocks::BlockType;
 use crate::compute::Gate;
+use crate::pages::KvType;
 use crate::pool::Tile;
 
 /// An instruction set that this machine has. Made only by [`Level::detect`] and [`Level::available`].
@@ -42,6 +48,8 @@ enum Kind {
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
     #[cfg(target_arch = "aarch64")]
     Neon,
     #[cfg(target_arch = "aarch64")]
@@ -75,6 +83,9 @@ impl Level {
             }
             if x86_64::has_avx2() && x86_64::has_avx512() {
                 levels.push(Self(Kind::Avx512));
+                if bf16::has_bf16() {
+                    levels.push(Self(Kind::Avx512Bf16));
+                }
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -103,6 +114,8 @@ impl Level {
             Kind::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => "avx512-bf16",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
@@ -119,11 +132,12 @@ macro_rules! with_loops {
         $callback! {
             [$($extra)*]
             fn loops::matmul(task: &MatmulTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
-            fn loops::attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
+            fn attention::attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, part: Part<'_, '_>);
             fn loops::rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
             fn loops::gate(kind: Gate, gate: &mut [f32], up: &[f32]);
             fn loops::unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
             fn loops::to_f16(from: &[f32], to: &mut [u16]);
+            fn loops::to_quants(kind: KvType, from: &[f32], quants: &mut [u8], scales: &mut [u16]);
             fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);
             fn packed::quantise(x: &[f32], tile: usize, out: &mut [Block]);
         }
@@ -149,6 +163,9 @@ macro_rules! dispatch {
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
                     Kind::Avx512 => unsafe { x86_64::avx512::$name($($argument),*) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "x86_64")]
+                    Kind::Avx512Bf16 => unsafe { x86_64::avx512_bf16::$name($($argument),*) },
                     // SAFETY: as above.
                     #[cfg(target_arch = "aarch64")]
                     Kind::Neon => unsafe { aarch64::neon::$name($($argument),*) },

@@ -66,6 +66,9 @@ pub(crate) trait Rows: Lanes {
     fn from_i8(from: &[u8; 16]) -> Self;
     /// Asks for the cache lines some way behind these, which need not exist.
     fn prefetch(from: &[u8]);
+    /// Asks for these cache lines.
+    #[inline(always)]
+    fn fetch<T>(_from: &[T]) {}
 }
 
 impl Rows for Portable {
