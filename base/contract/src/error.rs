@@ -27,7 +27,9 @@ pub enum GenerateError {
     Load { model: String, message: String },
     /// Not enough memory for the model or its context.
     #[error(
-        "model '{model}' needs {needed_bytes} bytes of memory, {free_bytes} are free: use a smaller context or model"
+        "model '{model}' needs {} MiB of memory, {} MiB are there for models: use a smaller model or a shorter context, \
+         or give models more (ONDOL_MEMORY)",
+        .needed_bytes.div_ceil(1 << 20), .free_bytes >> 20
     )]
     OutOfMemory { model: String, needed_bytes: u64, free_bytes: u64 },
     /// The queue is full.

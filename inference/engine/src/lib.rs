@@ -20,7 +20,7 @@ mod sequence;
 mod step;
 mod worker;
 
-pub use host::{Host, HostConfig};
+pub use host::{Counts as HostCounts, Host, HostConfig};
 pub use kept::PackedStore;
 pub use loaded::{LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
 pub use pages::{PageTable, PrefixKey};

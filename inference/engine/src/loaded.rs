@@ -75,7 +75,7 @@ pub enum TemplateChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
     pub kv_type: KvType,
-    /// Bytes that weights and keys and values may take; `None`: no bound is known.
+    /// Bytes that keys and values may take; `None`: no bound is known.
     pub memory_bytes: Option<u64>,
     /// The context when neither request nor manifest says one.
     pub context_tokens: Option<u32>,
@@ -219,7 +219,7 @@ fn template(
 }
 
 /// An error with its causes, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

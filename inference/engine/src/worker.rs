@@ -22,6 +22,8 @@ pub(crate) enum Command {
 
 /// What the worker tells its host while it works.
 pub(crate) trait WorkerHost {
+    /// Waits until the model may take a step: models compute one at a time.
+    fn turn(&mut self);
     /// The model is idle until then; `None`: for ever.
     fn idle_until(&mut self, deadline: Option<Instant>);
     /// The worker wants to end because its time is up. `false`: a request is on its way, go on.
@@ -127,6 +129,7 @@ impl Worker {
                     }
                 }
             }
+            host.turn();
             self.engine.step(&clock);
         }
     }

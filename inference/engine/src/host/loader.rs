@@ -1,0 +1,118 @@
+//! The thread of one model: loads it, works until the desk tells it to leave, and tells the desk what became of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use contract::{GenerateError, KeepAlive};
+use kernels::Cpu;
+
+use super::HostConfig;
+use super::desk::Message;
+use super::residents::ModelId;
+use super::turns::Turns;
+use crate::loaded::{LoadOptions, Loaded, LocatedModel, ModelSource};
+use crate::worker::{Command, Worker, WorkerHost, WorkerLimits};
+
+/// What all models of a host share.
+pub(super) struct Shared {
+    pub source: Arc<dyn ModelSource>,
+    pub config: HostConfig,
+    pub turns: Turns,
+}
+
+/// A model that is to be loaded.
+pub(super) struct Loader {
+    pub shared: Arc<Shared>,
+    pub desk: Sender<Message>,
+    pub model: ModelId,
+    pub located: LocatedModel,
+    /// Bytes that keys and values may take; `None`: as much as they like.
+    pub kv_bytes: Option<u64>,
+}
+
+impl Loader {
+    /// Starts the thread.
+    pub(super) fn start(self, commands: Receiver<Command>) -> Result<(), GenerateError> {
+        let name = format!("model-{}", self.located.name);
+        let started = std::thread::Builder::new().name(name).spawn(move || self.run(&commands));
+        started.map(drop).map_err(|error| GenerateError::Internal {
+            message: format!("cannot start a thread for the model: {error}"),
+        })
+    }
+
+    fn run(mut self, commands: &Receiver<Command>) {
+        let model = self.model;
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.load()));
+        let loaded = loaded.unwrap_or_else(|_| {
+            let message = "loading the model panicked; please report this file".to_owned();
+            Err(GenerateError::Internal { message })
+        });
+        match loaded {
+            Ok((mut worker, load)) => {
+                self.tell(Message::Loaded { model, context_tokens: worker.context_tokens(), load });
+                // A panic in a step drops the sequences, which tell their clients; the next request loads the model
+                // anew.
+                if catch_unwind(AssertUnwindSafe(|| worker.run(commands, &mut self))).is_err() {
+                    tracing::error!(model = self.located.name, "the model's thread panicked");
+                }
+                tracing::info!(model = self.located.name, bytes = worker.memory_bytes(), "unloaded");
+                drop(worker);
+                self.shared.turns.forget(model);
+                self.tell(Message::Gone { model });
+            }
+            Err(error) => {
+                tracing::warn!(model = self.located.name, %error, "not loaded");
+                self.tell(Message::Failed { model, error });
+            }
+        }
+    }
+
+    fn load(&self) -> Result<(Worker, Duration), GenerateError> {
+        let began = Instant::now();
+        let Shared { config, source, .. } = &*self.shared;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut compute = Cpu::new(config.threads.unwrap_or(cores).clamp(1, 256));
+        let options = LoadOptions {
+            kv_type: config.kv_type,
+            memory_bytes: self.kv_bytes,
+            context_tokens: config.context_tokens,
+        };
+        let packed = source.packed();
+        let loaded = Loaded::load_kept(self.located.clone(), options, packed.as_deref(), &mut compute)?;
+        let limits = WorkerLimits {
+            sequences_max: config.sequences_max,
+            batch_tokens_max: config.batch_tokens_max,
+            waiting_max: config.waiting_max,
+            kv_type: config.kv_type,
+            // When a model leaves is decided at the desk.
+            keep_alive: KeepAlive::Forever,
+            prefix_cache_bytes: config.prefix_cache_bytes,
+            step_time: config.step_time,
+        };
+        let load = began.elapsed();
+        let (threads, level) = (compute.threads(), compute.level().name());
+        tracing::info!(model = self.located.name, threads, level, ?load, "loaded");
+        Worker::new(loaded, compute, limits, load).map(|worker| (worker, load))
+    }
+
+    fn tell(&self, message: Message) {
+        // A host that is gone needs no news.
+        let _ = self.desk.send(message);
+    }
+}
+
+impl WorkerHost for Loader {
+    fn turn(&mut self) {
+        self.shared.turns.take(self.model);
+    }
+
+    fn idle_until(&mut self, _: Option<Instant>) {
+        self.shared.turns.leave(self.model);
+    }
+
+    fn may_end(&mut self, _: &Receiver<Command>) -> Result<(), Command> {
+        Ok(())
+    }
+}

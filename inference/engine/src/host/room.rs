@@ -1,0 +1,130 @@
+//! How much memory a model is given, told from its header: weights, text, activations, and what is left for keys and
+//! values. Pure, and the same for the same file and settings whoever else is loaded: which models fit together does not
+//! depend on the order in which they came.
+
+use kernels::{KvType, PAGE_TOKENS};
+use model::Footprint;
+
+/// A context below this is of little use; a model that cannot have it is not loaded.
+const CONTEXT_TOKENS_MIN: u64 = 512;
+/// Of a context that nobody asked for, so much is worth more memory than an equal part.
+const CONTEXT_TOKENS_USUAL: u64 = 16_384;
+
+/// What decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes {
+    /// For all models together; `None`: nobody knows.
+    pub budget_bytes: Option<u64>,
+    pub models_max: usize,
+    pub sequences_max: usize,
+    pub batch_tokens_max: usize,
+    pub kv_type: KvType,
+    /// The context that manifest or settings ask for.
+    pub context_tokens: Option<u32>,
+}
+
+/// A model's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// All that it may take.
+    pub bytes: u64,
+    /// Of that, for keys and values; `None`: as much as it likes.
+    pub kv_bytes: Option<u64>,
+}
+
+/// A model's place in the budget: what it cannot do without, then keys and values up to an equal part of the budget, or up
+/// to one whole context where that is more, and never more than all its sequences can fill. A `bytes` above the budget says
+/// that it does not fit.
+pub(super) fn room(footprint: &Footprint, wishes: &Wishes) -> Room {
+    let trained = u64::from(footprint.shape.context_tokens);
+    let context = wishes.context_tokens.map_or(trained, u64::from).clamp(1, trained);
+    let bytes_of = |tokens: u64| footprint.context_bytes(wishes.kv_type, tokens);
+    let outputs = (wishes.sequences_max as u64).max(1);
+    let fixed = footprint
+        .weight_bytes
+        .saturating_add(footprint.text_bytes)
+        .saturating_add(footprint.workspace_bytes(wishes.batch_tokens_max as u64, outputs));
+    let usual = wishes.context_tokens.map_or(context.min(CONTEXT_TOKENS_USUAL), |_| context);
+    let Some(budget) = wishes.budget_bytes else {
+        return Room { bytes: fixed.saturating_add(bytes_of(usual)), kv_bytes: None };
+    };
+    let least = bytes_of(context.min(CONTEXT_TOKENS_MIN));
+    // Sequences do not share their last, half-filled pages.
+    let most = bytes_of(context.saturating_add(PAGE_TOKENS as u64)).saturating_mul(outputs);
+    let left = budget.saturating_sub(fixed);
+    let part = (budget / wishes.models_max.max(1) as u64).saturating_sub(fixed);
+    let kv_bytes = part.max(bytes_of(usual)).min(most).min(left).max(least);
+    Room { bytes: fixed.saturating_add(kv_bytes), kv_bytes: Some(kv_bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Shape;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// 100 MiB of weights, 32 KiB of keys and values a token.
+    fn footprint() -> Footprint {
+        let shape = Shape {
+            architecture: "llama".to_owned(),
+            layers: 16,
+            width: 64,
+            ff_width: 64,
+            heads: 8,
+            kv_heads: 8,
+            head_width: 64,
+            rope_width: 64,
+            rope_base: 10_000.0,
+            norm_epsilon: 1e-5,
+            context_tokens: 131_072,
+        };
+        Footprint { weight_bytes: 100 * MIB, text_bytes: 0, shape, vocab: 0 }
+    }
+
+    fn wishes(budget: Option<u64>) -> Wishes {
+        Wishes {
+            budget_bytes: budget.map(|mib| mib * MIB),
+            models_max: 2,
+            sequences_max: 4,
+            batch_tokens_max: 0,
+            kv_type: KvType::F16,
+            context_tokens: None,
+        }
+    }
+
+    /// Bytes for keys and values in MiB, and whether the model fits.
+    fn check(wishes: &Wishes, expected: (u64, bool)) {
+        let room = room(&footprint(), wishes);
+        let fits = wishes.budget_bytes.is_none_or(|budget| room.bytes <= budget);
+        assert_eq!((room.kv_bytes.unwrap_or(0) / MIB, fits), expected, "{wishes:?}");
+    }
+
+    #[test]
+    fn places() {
+        // An equal part: half of 4 GiB, less the weights.
+        check(&wishes(Some(4096)), (2048 - 100, true));
+        // A usual context where that is more than an equal part: 16384 tokens of 32 KiB.
+        check(&wishes(Some(1000)), (512, true));
+        // What is left, where even that is not there; and 512 tokens at least.
+        check(&wishes(Some(300)), (199, true));
+        check(&wishes(Some(116)), (16, false));
+        check(&wishes(Some(10)), (16, false));
+        // A context that was asked for, whole; and no more than all sequences can fill.
+        let asked = |tokens| Wishes { context_tokens: Some(tokens), ..wishes(Some(4096)) };
+        check(&asked(100_000), (3125, true));
+        check(&asked(1024), (4 * 33, true));
+        // Nobody knows how much there is.
+        check(&wishes(None), (0, true));
+    }
+
+    #[test]
+    fn models_that_are_alike_fit_as_often_as_there_are_parts() {
+        for models_max in 1..6 {
+            let wishes = Wishes { models_max, ..wishes(Some(8192)) };
+            let bytes = room(&footprint(), &wishes).bytes;
+            assert!(bytes * models_max as u64 <= 8192 * MIB, "{models_max}: {bytes}");
+        }
+    }
+}
