@@ -1,4 +1,5 @@
-//! What one step computes: a token for everybody who writes, then pieces of prompts with what is left of the step.
+//! What one step computes: a token for everybody who writes, then pieces of prompts with what is left of the step; and
+//! which pages that takes, found, copied or new. When anything is computed, and not how, is decided here.
 
 use std::time::Duration;
 

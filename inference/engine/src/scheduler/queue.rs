@@ -1,4 +1,5 @@
-//! Who waits, and who of them is next: priorities, evenness between users, and an end to every waiting.
+//! Who waits, and who of them is next: priorities, evenness between users, and an end to every waiting. Whether there is
+//! room for the next is not known here.
 
 use std::time::Duration;
 

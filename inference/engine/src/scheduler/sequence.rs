@@ -1,4 +1,5 @@
-//! What the scheduler knows of one request, waiting or running.
+//! What the scheduler knows of one request, waiting or running: its tokens, how far they are computed, and where. The
+//! client, the sampler and the text belong to `crate::sequence`.
 
 use std::time::Duration;
 

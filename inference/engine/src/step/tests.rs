@@ -1,0 +1,214 @@
+//! The promise that an answer does not depend on who else is served: the same requests alone and together, with pages
+//! shared or not, in pieces of any size, with memory that suffices and with memory that does not, byte by byte.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::sync::{Arc, Mutex};
+
+use contract::{Delta, Priority, Sampling};
+use kernels::BlockType;
+use seeded::{Family, Shape};
+
+use super::*;
+use crate::loaded::{LoadOptions, LocatedModel};
+
+const REQUESTS: usize = 200;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+/// What a client was told, as bytes: texts, tokens, and every bit of the log-probabilities.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Told {
+    text: String,
+    logprobs: Vec<u8>,
+    tokens: Vec<u32>,
+    over: bool,
+    cached: u32,
+}
+
+struct Listener {
+    told: Arc<Mutex<Told>>,
+    /// Leaves after so many texts.
+    texts: usize,
+}
+
+impl EventSink for Listener {
+    fn send(&mut self, event: contract::Event) -> bool {
+        let mut told = self.told.lock().unwrap();
+        assert!(!told.over, "an event after the last");
+        match event {
+            contract::Event::Started(_) => {}
+            contract::Event::Text(Delta { text, logprobs }) => {
+                self.texts = self.texts.saturating_sub(1);
+                told.text.push_str(&text);
+                for token in logprobs.iter().flat_map(|token| std::iter::once(token).chain(&token.top)) {
+                    told.logprobs.extend(token.id.to_le_bytes());
+                    told.logprobs.extend(token.logprob.unwrap().to_bits().to_le_bytes());
+                }
+            }
+            contract::Event::Finished(finished) => {
+                (told.tokens, told.over) = (finished.context, true);
+                told.cached = finished.usage.cached_tokens;
+            }
+            other => panic!("{other:?}"),
+        }
+        self.texts > 0
+    }
+
+    fn is_open(&self) -> bool {
+        self.texts > 0
+    }
+}
+
+/// Requests of random length, seed, sampling and user, whose prompts begin as those of others do.
+fn requests(vocab: u32) -> Vec<(Request, usize)> {
+    let mut random = Random(7);
+    (0..REQUESTS)
+        .map(|_| {
+            let length = 1 + match random.below(10) {
+                0 => random.below(300),
+                1..4 => random.below(100),
+                _ => random.below(50),
+            };
+            let (kind, differs) = (random.below(3), random.below(2 * length));
+            let prompt = (0..length).map(|position| {
+                let mut token = Random(kind * 1000 + position + if position < differs { 0 } else { 1 << 32 });
+                token.below(u64::from(vocab)) as u32
+            });
+            let mut request = Request::new("tiny", Input::Tokens(prompt.collect()));
+            let most = if random.below(10) == 0 { 200 } else { 16 };
+            request.limits.new_tokens_max = Some(1 + random.below(most) as u32);
+            request.logprobs = Some(2);
+            request.sampling = Sampling {
+                temperature: Some([0.0, 0.7, 1.5][random.below(3) as usize]),
+                seed: Some(random.below(1 << 40)),
+                repeat_penalty: Some([1.0, 1.3][random.below(2) as usize]),
+                ..Sampling::default()
+            };
+            request.tenant =
+                [None, Some("a".to_owned()), Some("b".to_owned())][random.below(3) as usize].clone();
+            request.priority = if random.below(4) == 0 { Priority::Batch } else { Priority::Interactive };
+            (request, random.below(60) as usize)
+        })
+        .collect()
+}
+
+/// A model of a family, loaded anew.
+fn engine(path: &std::path::Path, threads: usize, limits: SchedulerLimits) -> Engine {
+    let mut compute = Cpu::new(threads);
+    let options = LoadOptions { kv_type: KvType::F16, memory_bytes: None, context_tokens: None };
+    let loaded = Loaded::load(LocatedModel::bare("tiny", path), options, &mut compute).unwrap();
+    Engine::new(loaded, compute, KvType::F16, limits).unwrap()
+}
+
+fn submit(engine: &mut Engine, request: &Request, leaves_after: usize, step: u64) -> Arc<Mutex<Told>> {
+    let told = Arc::<Mutex<Told>>::default();
+    let sink = Box::new(Listener { told: Arc::clone(&told), texts: leaves_after });
+    let job = Job { request: request.clone(), sink, arrived: Instant::now(), fresh_seed: 0 };
+    let moment = Moment { unix_seconds: 0, offset_seconds: 0 };
+    let times =
+        Taken { now: Duration::from_millis(step), waited: Duration::ZERO, moment, load: Duration::ZERO };
+    engine.submit(job, times);
+    told
+}
+
+/// Every request by itself, in an engine that remembers nothing.
+fn alone(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
+    let answers = requests.iter().map(|(request, _)| {
+        let told = submit(engine, request, usize::MAX, 0);
+        while !engine.is_idle() {
+            engine.step(&|| Duration::ZERO);
+        }
+        let told = told.lock().unwrap().clone();
+        assert!(told.over && told.cached == 0);
+        told
+    });
+    answers.collect()
+}
+
+/// All of them, each at its time, among others that leave early.
+fn together(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
+    let mut random = Random(99);
+    let mut answers = vec![None; requests.len()];
+    let ticks = std::cell::Cell::new(0);
+    let mut step = 0;
+    while answers.iter().any(Option::is_none) || !engine.is_idle() {
+        for (answer, (request, _)) in
+            answers.iter_mut().zip(requests).filter(|(_, (_, at))| *at as u64 == step)
+        {
+            *answer = Some(submit(engine, request, usize::MAX, step));
+            if random.below(4) == 0 {
+                submit(engine, request, 1 + random.below(4) as usize, step);
+            }
+        }
+        // Time goes on while a step is computed, so its pieces have other lengths in other runs.
+        engine.step(&|| Duration::from_micros(ticks.replace(ticks.get() + 900)));
+        step += 1;
+        assert!(step < 100_000, "the requests never end");
+    }
+    answers.into_iter().map(|told| told.unwrap().lock().unwrap().clone()).collect()
+}
+
+fn check(family: Family, block_type: BlockType) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    let shape = Shape::tiny(family, block_type);
+    std::fs::write(&path, shape.gguf()).unwrap();
+    let requests = requests(shape.vocab() as u32);
+    let free = SchedulerLimits { pages_max: 2000, idle_pages_max: 1000, ..SchedulerLimits::default() };
+    let by_itself = SchedulerLimits { sequences_max: 1, share: false, ..free };
+    let want = alone(&mut engine(&path, 1, by_itself), &requests);
+    let bytes: usize =
+        want.iter().map(|told| told.logprobs.len() + told.text.len() + 4 * told.tokens.len()).sum();
+
+    let piece = |batch_tokens_max| SchedulerLimits { batch_tokens_max, ..free };
+    let tight = SchedulerLimits { pages_max: 18, idle_pages_max: 12, batch_tokens_max: 64, ..free };
+    let rows = [
+        (1, "pieces of 16, shared", piece(16)),
+        (1, "pieces of 64, shared", piece(64)),
+        (2, "pieces of 512, shared", piece(512)),
+        (1, "pieces of 16, nothing shared", SchedulerLimits { share: false, ..piece(16) }),
+        (1, "pieces of 512, nothing shared", SchedulerLimits { share: false, ..piece(512) }),
+        (1, "too little memory, shared", tight),
+        (1, "too little memory, nothing shared", SchedulerLimits { share: false, ..tight }),
+        (1, "pieces as the clock says", SchedulerLimits { step_time: Duration::from_micros(700), ..free }),
+    ];
+    for (threads, what, limits) in rows {
+        let mut engine = engine(&path, threads, limits);
+        let ours = together(&mut engine, &requests);
+        let differing = ours
+            .iter()
+            .zip(&want)
+            .filter(|(ours, want)| **ours != Told { cached: ours.cached, ..(*want).clone() })
+            .count();
+        let counts = engine.counts();
+        let cached: u32 = ours.iter().map(|told| told.cached).sum();
+        println!(
+            "{family:?} {what}: {differing} of {REQUESTS} differ ({bytes} bytes); {cached} cached, {counts:?}"
+        );
+        assert_eq!(differing, 0, "{family:?}: {what}");
+        assert_eq!(cached > 0, limits.share, "{what}");
+        // Otherwise the row does not test what it says.
+        assert!(limits.pages_max > 100 || counts.preempted > 0, "{what}: {counts:?}");
+    }
+}
+
+#[test]
+fn answers_of_llama_are_the_same_alone_and_together() {
+    check(Family::Llama, BlockType::Q8_0);
+}
+
+#[test]
+fn answers_of_gemma_with_its_windows_are_the_same_alone_and_together() {
+    check(Family::Gemma3, BlockType::F32);
+}
