@@ -12,3 +12,4 @@ pub mod duration;
 mod fields;
 pub mod ollama;
 pub mod openai;
+pub mod sampling;

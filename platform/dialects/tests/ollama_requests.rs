@@ -163,7 +163,15 @@ fn option_values_at_their_edges() {
     refuse(r#""top_p":1.5"#, "option \"top_p\" must be between 0 and 1");
     refuse(r#""min_p":-1"#, "option \"min_p\" must be between 0 and 1");
     refuse(r#""repeat_penalty":0"#, "option \"repeat_penalty\" must be between 0.01 and 10000");
-    refuse(r#""typical_p":0.5"#, "option \"typical_p\" is not supported: leave it out");
+    refuse(r#""typical_p":1.5"#, "option \"typical_p\" must be 1 or less");
+    refuse(r#""mirostat":3"#, "option \"mirostat\" must be 2 or less");
+    refuse(r#""dry_multiplier":-1"#, "option \"dry_multiplier\" must be 0 or more");
+    refuse(
+        r#""samplers":["top_k","x"]"#,
+        "option \"samplers[1]\" must be one of 'penalties', 'dry', 'top_n_sigma', \
+        'top_k', 'tfs_z', 'typ_p', 'top_p', 'min_p', 'xtc', 'temperature', and 'adaptive_p'",
+    );
+    refuse(r#""logit_bias":{"5":"x"}"#, "option \"logit_bias.5\" must be of type float32");
     let many = vec![r#""x""#; 65].join(",");
     refuse(&format!(r#""stop":[{many}]"#), "option \"stop\" must be an array of at most 64 strings");
 }
@@ -193,12 +201,9 @@ fn options_of_another_type_are_refused_in_ollamas_words() {
 
 #[test]
 fn what_is_not_known_is_warned_of_and_not_refused() {
-    let body =
-        r#"{"model":"m","prompt":"p","colour":"red","options":{"temprature":1,"mirostat":2},"shift":true}"#;
+    let body = r#"{"model":"m","prompt":"p","colour":"red","options":{"temprature":1},"shift":true}"#;
     let warnings = generate(body).warnings.join("; ");
-    for part in
-        ["\"colour\" is not known", "\"temprature\" is not known", "\"mirostat\" is no longer", "shift"]
-    {
+    for part in ["\"colour\" is not known", "\"temprature\" is not known", "shift"] {
         assert!(warnings.contains(part), "{part} in {warnings}");
     }
     let quiet = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"shift":false,"truncate":true}"#;
@@ -311,14 +316,11 @@ fn what_is_not_done_yet_is_refused_by_name() {
     refuse_generate(r#""suffix":"end""#, "\"m\" does not support insert (suffix)");
     refuse_generate(r#""images":["aGk="]"#, "\"m\" does not support vision (images)");
     refuse_generate(r#""width":512"#, "\"m\" does not support image generation (width, height, steps)");
-    refuse_chat(r#""tools":[{"type":"function"}]"#, "\"m\" does not support tools");
     for refuse in [refuse_generate, refuse_chat] {
         refuse(
             r#""format":"yaml""#,
             "invalid format: \"yaml\"; expected \"json\" or a valid JSON Schema object",
         );
-        refuse(r#""think":true"#, "\"m\" does not support thinking");
-        refuse(r#""think":"high""#, "\"m\" does not support thinking");
         refuse(
             r#""think":"deep""#,
             "invalid think value: \"deep\" (must be \"high\", \"medium\", \"low\", \"max\", true, or false)",

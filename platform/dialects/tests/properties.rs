@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 /// Names of fields that some parser reads, so that random values reach the code behind them.
 const NAMES: &[&str] = &[
     "arguments",
+    "bad_words",
+    "best_of",
     "content",
     "context",
     "destination",
@@ -21,6 +23,7 @@ const NAMES: &[&str] = &[
     "function",
     "images",
     "keep_alive",
+    "logit_bias",
     "logprobs",
     "max_tokens",
     "message",
@@ -33,6 +36,7 @@ const NAMES: &[&str] = &[
     "options",
     "prompt",
     "raw",
+    "samplers",
     "response",
     "response_format",
     "role",

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use contract::{
     Delta, Event, FinishReason, Finished, Format, GenerateError, Input, KeepAlive, Message, Request, Started,
-    TokenLogprob, ToolCall, Usage,
+    TokenLogprob, ToolCall, ToolCallDelta, ToolCallPart, Usage,
 };
 use serde_json::{Map, Value, json};
 
 use super::response::Endpoint;
 use crate::fields::Fields;
+use crate::sampling::short as decimal;
 
 /// A request ready to be sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,10 @@ pub struct Outgoing {
 /// # Errors
 /// [`GenerateError::Unsupported`] for what this dialect cannot carry: bare token ids, formats that are not JSON.
 pub fn request(request: &Request) -> Result<Outgoing, GenerateError> {
+    if !request.stop_tokens.is_empty() || request.echo {
+        let what = "stop tokens or an echoed prompt through a running server".to_owned();
+        return Err(GenerateError::Unsupported { model: request.model.clone(), what });
+    }
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
     put("model", json!(request.model));
@@ -49,6 +54,11 @@ pub fn request(request: &Request) -> Result<Outgoing, GenerateError> {
         None => None,
         Some(KeepAlive::Forever) => put("keep_alive", json!(-1)),
         Some(KeepAlive::For(length)) => put("keep_alive", json!(length.as_secs_f64())),
+    };
+    match (&request.thinking.effort, request.thinking.enabled) {
+        (Some(effort), _) => put("think", json!(effort)),
+        (None, Some(enabled)) => put("think", json!(enabled)),
+        (None, None) => None,
     };
     let options = options(request);
     if !options.is_empty() {
@@ -99,9 +109,7 @@ fn options(request: &Request) -> Map<String, Value> {
         ("temperature", sampling.temperature.map(decimal)),
         ("top_k", sampling.top_k.map(Value::from)),
         ("top_p", sampling.top_p.map(decimal)),
-        ("min_p", sampling.min_p.map(decimal)),
         ("repeat_penalty", sampling.repeat_penalty.map(decimal)),
-        ("repeat_last_n", sampling.repeat_last_n.map(Value::from)),
         ("presence_penalty", sampling.presence_penalty.map(decimal)),
         ("frequency_penalty", sampling.frequency_penalty.map(decimal)),
         // Servers read a signed number; the bits stay the same.
@@ -110,13 +118,8 @@ fn options(request: &Request) -> Map<String, Value> {
         ("num_ctx", limits.context_tokens.map(Value::from)),
         ("stop", stop),
     ];
-    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-}
-
-/// Widening an f32 prints digits nobody wrote (0.8 → 0.800000011920929); this keeps the short form.
-fn decimal(value: f32) -> Value {
-    let short = value.to_string().parse::<f64>().unwrap_or(f64::from(value));
-    Value::from(short)
+    let all = all.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    all.chain(crate::sampling::said(sampling)).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn message(message: &Message) -> Value {
@@ -154,13 +157,14 @@ pub struct Reader {
     endpoint: Endpoint,
     model: String,
     started: bool,
+    calls: u32,
 }
 
 impl Reader {
     /// A reader for the answer to a request for `model`.
     #[must_use]
     pub fn new(endpoint: Endpoint, model: impl Into<String>) -> Self {
-        Self { endpoint, model: model.into(), started: false }
+        Self { endpoint, model: model.into(), started: false, calls: 0 }
     }
 
     /// The events of one line (without or with its newline). A line that cannot be read is a failure of the whole
@@ -185,13 +189,21 @@ impl Reader {
             self.started = true;
             events.push(Event::Started(Started::default()));
         }
-        let text = self.text(&fields);
+        let text = self.text(&fields, "response", "content");
+        let thinking = self.text(&fields, "thinking", "thinking");
+        if !thinking.is_empty() {
+            events.push(Event::Thinking(Delta { text: thinking, logprobs: Vec::new() }));
+        }
         let logprobs: Vec<TokenLogprob> = array(&fields, "logprobs").iter().map(logprob).collect();
         if !text.is_empty() || !logprobs.is_empty() {
             events.push(Event::Text(Delta { text, logprobs }));
         }
+        let calls = fields.get("message").and_then(|message| message.get("tool_calls"));
+        for call in calls.and_then(Value::as_array).into_iter().flatten() {
+            events.extend(self.call(call));
+        }
         if fields.get("done").and_then(Value::as_bool).unwrap_or(false) {
-            events.push(Event::Finished(finished(&fields)));
+            events.push(Event::Finished(finished(&fields, self.calls > 0)));
         }
         events
     }
@@ -217,12 +229,34 @@ impl Reader {
         }
     }
 
-    fn text(&self, fields: &Fields<'_>) -> String {
+    fn text(&self, fields: &Fields<'_>, generated: &str, chatted: &str) -> String {
         let text = match self.endpoint {
-            Endpoint::Generate => fields.get("response"),
-            Endpoint::Chat => fields.get("message").and_then(|message| message.get("content")),
+            Endpoint::Generate => fields.get(generated),
+            Endpoint::Chat => fields.get("message").and_then(|message| message.get(chatted)),
         };
         text.and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// A call, which this dialect sends whole. One without a name is none.
+    fn call(&mut self, call: &Value) -> Vec<Event> {
+        let function = call.get("function");
+        let Some(name) = function.and_then(|function| function.get("name")).and_then(Value::as_str) else {
+            return Vec::new();
+        };
+        let index = self.calls;
+        self.calls += 1;
+        let id =
+            call.get("id").and_then(Value::as_str).map_or_else(|| format!("call_{index}"), str::to_owned);
+        let arguments = function.and_then(|function| function.get("arguments"));
+        let arguments = arguments.map_or_else(|| "{}".to_owned(), Value::to_string);
+        [
+            ToolCallPart::Begin { id, name: name.to_owned() },
+            ToolCallPart::Arguments(arguments),
+            ToolCallPart::End { complete: true },
+        ]
+        .into_iter()
+        .map(|part| Event::ToolCall(ToolCallDelta { index, part }))
+        .collect()
     }
 }
 
@@ -230,13 +264,14 @@ fn array<'a>(fields: &Fields<'a>, name: &str) -> &'a [Value] {
     fields.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn finished(fields: &Fields<'_>) -> Finished {
+fn finished(fields: &Fields<'_>, called: bool) -> Finished {
     let number = |name: &str| fields.get(name).and_then(Value::as_u64).unwrap_or(0);
     let count = |name: &str| u32::try_from(number(name)).unwrap_or(u32::MAX);
     let duration = |name: &str| Duration::from_nanos(number(name));
     let reason = match fields.get("done_reason").and_then(Value::as_str) {
         Some("length") => FinishReason::Length,
         Some("load" | "unload") => FinishReason::Load,
+        _ if called => FinishReason::ToolCalls,
         _ => FinishReason::Stop,
     };
     let usage = Usage {

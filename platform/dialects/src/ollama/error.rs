@@ -68,9 +68,6 @@ pub enum RequestError {
     /// Understood, but not done by this version: refused rather than ignored.
     #[error("{model:?} does not support {what}")]
     NotSupported { model: String, what: &'static str },
-    /// An option whose value would change the answer, and which this version does not follow.
-    #[error("option {option:?} is not supported: leave it out")]
-    OptionNotSupported { option: String },
 }
 
 impl From<WrongType> for RequestError {

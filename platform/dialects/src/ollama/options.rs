@@ -1,14 +1,16 @@
 //! Ollama's `options`: a loose map of which each known name has a type, and some have bounds.
 //!
-//! Three kinds: options that `contract` has words for are carried over; options about where and how the model is
-//! computed (`num_gpu`, `use_mmap`, …) are checked and dropped, because they cannot change the answer; options that
-//! would change it and are not done yet are refused unless they are off. Unknown names are warned of, as Ollama does.
+//! Two kinds: options that `contract` has words for are carried over, Ollama's own, those that it knew once (mirostat,
+//! `tfs_z`), and those of other servers ([`crate::sampling`]); options about where and how the model is computed
+//! (`num_gpu`, `use_mmap`, …) are checked and dropped, because they cannot change the answer. Unknown names are warned
+//! of, as Ollama does.
 
 use contract::{Limits, Request, Sampling};
 use serde_json::Value;
 
 use super::error::RequestError;
 use crate::fields::{Fields, whole};
+use crate::sampling::{self, Problem};
 
 /// More stop strings than this are refused: each is compared with every piece of the answer.
 pub(crate) const STOPS_MAX: usize = 64;
@@ -62,6 +64,12 @@ pub(super) fn apply(options: &Fields<'_>, request: &mut Request) -> Result<Vec<S
     let mut warnings = Vec::new();
     for (name, value) in options.iter() {
         let Some(&(_, kind)) = TABLE.iter().find(|(known, _)| *known == name) else {
+            if sampling::names().any(|known| known == name) {
+                if !value.is_null() {
+                    shared(name, value, request)?;
+                }
+                continue;
+            }
             warnings.push(format!("option {name:?} is not known and was ignored"));
             continue;
         };
@@ -69,9 +77,9 @@ pub(super) fn apply(options: &Fields<'_>, request: &mut Request) -> Result<Vec<S
             continue;
         }
         match kind {
-            Type::Integer => integer(name, as_integer(name, value)?, request, &mut warnings)?,
-            Type::Float => float(name, as_float(name, value)?, request, &mut warnings)?,
-            Type::Boolean => boolean(name, value)?,
+            Type::Integer => integer(name, as_integer(name, value)?, request)?,
+            Type::Float => float(name, as_float(name, value)?, request)?,
+            Type::Boolean => boolean(name, value, request)?,
             Type::Strings => request.stop = strings(name, value)?,
         }
     }
@@ -91,9 +99,9 @@ fn as_float(name: &str, value: &Value) -> Result<f64, RequestError> {
     value.as_f64().ok_or_else(|| wrong(name, "float32"))
 }
 
-fn boolean(name: &str, value: &Value) -> Result<(), RequestError> {
-    // All of them place the model in memory or are history; none changes the answer.
-    if value.is_boolean() { Ok(()) } else { Err(wrong(name, "boolean")) }
+fn boolean(name: &str, value: &Value, request: &mut Request) -> Result<(), RequestError> {
+    // Most of them place the model in memory or are history; one is about penalties.
+    if value.is_boolean() { shared(name, value, request) } else { Err(wrong(name, "boolean")) }
 }
 
 fn strings(name: &str, value: &Value) -> Result<Vec<String>, RequestError> {
@@ -116,12 +124,7 @@ fn range(name: &str, bounds: impl Into<String>) -> RequestError {
     RequestError::OutOfRange { what: format!("option {name:?}"), bounds: bounds.into() }
 }
 
-fn integer(
-    name: &str,
-    value: i64,
-    request: &mut Request,
-    warnings: &mut Vec<String>,
-) -> Result<(), RequestError> {
+fn integer(name: &str, value: i64, request: &mut Request) -> Result<(), RequestError> {
     let Request { sampling, limits, .. } = request;
     match name {
         "num_predict" => limits.new_tokens_max = new_tokens(name, value)?,
@@ -134,8 +137,7 @@ fn integer(
         }
         // -1 is "a fresh one each time"; other negative numbers are seeds like any other.
         "seed" => sampling.seed = (value != -1).then_some(value as u64),
-        "mirostat" if value != 0 => warnings.push(dropped(name)),
-        _ => {}
+        _ => return shared(name, &Value::from(value), request),
     }
     Ok(())
 }
@@ -159,12 +161,7 @@ fn set_context(name: &str, value: i64, limits: &mut Limits) -> Result<(), Reques
     Ok(())
 }
 
-fn float(
-    name: &str,
-    value: f64,
-    request: &mut Request,
-    warnings: &mut Vec<String>,
-) -> Result<(), RequestError> {
+fn float(name: &str, value: f64, request: &mut Request) -> Result<(), RequestError> {
     let Sampling { temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, .. } =
         &mut request.sampling;
     let (slot, low, high) = match name {
@@ -174,15 +171,7 @@ fn float(
         "repeat_penalty" => (repeat_penalty, 0.01, 1e4),
         "presence_penalty" => (presence_penalty, -1e4, 1e4),
         "frequency_penalty" => (frequency_penalty, -1e4, 1e4),
-        "typical_p" if value != 1.0 => {
-            return Err(RequestError::OptionNotSupported { option: name.to_owned() });
-        }
-        // Ollama itself dropped these some time ago.
-        "tfs_z" if value != 1.0 => {
-            warnings.push(dropped(name));
-            return Ok(());
-        }
-        _ => return Ok(()),
+        _ => return shared(name, &Value::from(value), request),
     };
     if !(low..=high).contains(&value) {
         return Err(range(name, format!("between {low} and {high}")));
@@ -191,6 +180,26 @@ fn float(
     Ok(())
 }
 
-fn dropped(name: &str) -> String {
-    format!("option {name:?} is no longer followed and was ignored")
+/// The options that other dialects have too; a name that is none of them says nothing about the answer.
+fn shared(name: &str, value: &Value, request: &mut Request) -> Result<(), RequestError> {
+    let Some(Err(problem)) = sampling::put(&mut request.sampling, name, value) else { return Ok(()) };
+    let option = |place: &str| format!("{name}{place}");
+    let out_of_range = |place: &str, bounds: String| RequestError::OutOfRange {
+        what: format!("option {:?}", option(place)),
+        bounds,
+    };
+    Err(match problem {
+        Problem::Type { place, wanted, .. } => {
+            // Ollama's words are Go's.
+            let wanted = match wanted.trim_start_matches("an ").trim_start_matches("a ") {
+                "decimal" => "float32",
+                other => other,
+            };
+            RequestError::OptionType { option: option(&place), wanted }
+        }
+        Problem::Below { place, bound, .. } => out_of_range(&place, format!("{bound} or more")),
+        Problem::Above { place, bound, .. } => out_of_range(&place, format!("{bound} or less")),
+        Problem::TooMany { bound } => out_of_range("", format!("a list of at most {bound}")),
+        Problem::Word { place, supported, .. } => out_of_range(&place, format!("one of {supported}")),
+    })
 }

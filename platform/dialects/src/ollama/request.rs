@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use contract::{Format, Input, KeepAlive, Message, Request, Role, ToolCall};
+use contract::{Format, Input, KeepAlive, Message, Request, Role, Thinking, ToolCall};
 use serde_json::{Map, Value};
 
 use super::error::RequestError;
@@ -78,14 +78,14 @@ pub fn chat(body: &[u8]) -> Result<Parsed, RequestError> {
     let map = object(body)?;
     let fields = Fields::top(&map);
     let mut head = Head::read(&fields)?;
-    refuse_all(&fields, &head, &[("tools", "tools")])?;
+    let tools = fields.array("tools")?.unwrap_or_default().to_vec();
     let mut messages = Vec::new();
     for (index, value) in fields.array("messages")?.unwrap_or_default().iter().enumerate() {
         let message = Fields::at(value, format!("messages[{index}]"))?;
         messages.push(read_message(&message, &head)?);
     }
     head.warn_unknown(&fields, CHAT_FIELDS);
-    let input = if messages.is_empty() { Input::Load } else { Input::Chat { messages, tools: Vec::new() } };
+    let input = if messages.is_empty() { Input::Load } else { Input::Chat { messages, tools } };
     head.finish(&fields, input)
 }
 
@@ -135,7 +135,7 @@ impl Head {
     }
 
     fn finish(mut self, fields: &Fields<'_>, input: Input) -> Result<Parsed, RequestError> {
-        self.refuse_think(fields)?;
+        let thinking = read_think(fields)?;
         let format = read_format(fields)?;
         if fields.boolean("_debug_render_only")?.unwrap_or(false) {
             return Err(self.refuse("showing the rendered prompt (_debug_render_only)"));
@@ -148,6 +148,7 @@ impl Head {
         request.limits.truncate = fields.boolean("truncate")?.unwrap_or(true);
         request.logprobs = self.logprobs;
         request.format = format;
+        request.thinking = thinking;
         request.keep_alive = keep_alive(fields.get("keep_alive"))?;
         if let Some(options) = fields.object("options")? {
             self.warnings.extend(options::apply(&options, &mut request)?);
@@ -160,17 +161,23 @@ impl Head {
         let stream = fields.boolean("stream")?.unwrap_or(true);
         Ok(Parsed { request, work, stream, warnings: self.warnings })
     }
+}
 
-    fn refuse_think(&self, fields: &Fields<'_>) -> Result<(), RequestError> {
-        match fields.get("think") {
-            None | Some(Value::Bool(false)) => Ok(()),
-            Some(Value::Bool(true)) => Err(self.refuse("thinking")),
-            Some(Value::String(level)) if ["high", "medium", "low", "max"].contains(&level.as_str()) => {
-                Err(self.refuse("thinking"))
-            }
-            Some(Value::String(level)) => Err(RequestError::ThinkValue(level.clone())),
-            Some(_) => Err(RequestError::ThinkType),
+/// On, off, or how hard.
+fn read_think(fields: &Fields<'_>) -> Result<Thinking, RequestError> {
+    match fields.get("think") {
+        None => Ok(Thinking::default()),
+        Some(Value::Bool(enabled)) => Ok(Thinking { enabled: Some(*enabled), ..Thinking::default() }),
+        Some(Value::String(level)) => {
+            // No template knows more than high.
+            let effort = match level.as_str() {
+                "low" | "medium" | "high" => level.clone(),
+                "max" => "high".to_owned(),
+                _ => return Err(RequestError::ThinkValue(level.clone())),
+            };
+            Ok(Thinking { enabled: Some(true), effort: Some(effort), ..Thinking::default() })
         }
+        Some(_) => Err(RequestError::ThinkType),
     }
 }
 

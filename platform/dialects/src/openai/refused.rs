@@ -15,14 +15,10 @@ enum Harmless {
     Never,
     /// `true`, the default.
     True,
-    /// This number, the default.
-    Number(f64),
     /// One of these words.
     Words(&'static [&'static str]),
     /// `["text"]`.
     TextOnly,
-    /// Nothing but `enable_thinking: false`.
-    NoThinking,
 }
 
 impl Harmless {
@@ -31,49 +27,30 @@ impl Harmless {
             Self::Blank => is_blank(value),
             Self::Never => value.is_null(),
             Self::True => value.as_bool() == Some(true),
-            Self::Number(number) => value.as_f64() == Some(number),
             Self::Words(words) => value.as_str().is_some_and(|word| words.contains(&word)),
             Self::TextOnly => value.as_array().is_some_and(|items| items.iter().all(|item| item == "text")),
-            Self::NoThinking => value.as_object().is_some_and(|map| {
-                map.iter().all(|(name, value)| name == "enable_thinking" && value.as_bool() == Some(false))
-            }),
         }
     }
 }
 
-use Harmless::{Blank, Never, NoThinking, Number, TextOnly, True, Words};
+use Harmless::{Blank, Never, TextOnly, True, Words};
 
 /// Not done yet, in OpenAI's order and then the peers'.
 const REFUSED: &[(&str, Harmless)] = &[
-    ("tools", Blank),
-    ("tool_choice", Words(&["none", "auto"])),
     ("functions", Blank),
     ("function_call", Words(&["none", "auto"])),
-    ("logit_bias", Blank),
     ("modalities", TextOnly),
     ("audio", Never),
-    ("reasoning_effort", Words(&["none"])),
-    ("reasoning", Blank),
     ("verbosity", Words(&["medium"])),
     ("service_tier", Words(&["auto", "default"])),
     ("store", Blank),
     ("moderation", Blank),
     ("web_search_options", Never),
     ("suffix", Blank),
-    ("typical_p", Number(1.0)),
-    ("dry_multiplier", Blank),
-    ("xtc_probability", Blank),
-    ("mirostat", Blank),
-    ("ignore_eos", Blank),
-    ("min_tokens", Blank),
-    ("stop_token_ids", Blank),
-    ("bad_words", Blank),
     ("skip_special_tokens", True),
     ("add_generation_prompt", True),
     ("continue_final_message", Blank),
     ("chat_template", Blank),
-    ("chat_template_kwargs", NoThinking),
-    ("enable_thinking", Blank),
     ("draft_model", Blank),
     ("adapter", Blank),
     ("return_progress", Blank),
@@ -81,18 +58,11 @@ const REFUSED: &[(&str, Harmless)] = &[
     ("_debug_render_only", Blank),
 ];
 
-/// Accepted: labels, hints about caching and speed, and the finer settings of what is refused above.
+/// Accepted: labels, and hints about caching and speed.
 const INERT: &[&str] = &[
     "cache_prompt",
-    "dry_allowed_length",
-    "dry_base",
-    "dry_penalty_last_n",
-    "dry_sequence_breakers",
     "id_slot",
     "metadata",
-    "mirostat_eta",
-    "mirostat_tau",
-    "parallel_tool_calls",
     "prediction",
     "priority",
     "prompt_cache_key",
@@ -101,7 +71,6 @@ const INERT: &[&str] = &[
     "safety_identifier",
     "session_id",
     "user",
-    "xtc_threshold",
 ];
 
 /// Refuses what is not done, and says which fields were not known. `known` are those that the caller reads itself.
@@ -113,9 +82,8 @@ pub(super) fn check(fields: &Fields<'_>, known: &[&str]) -> Result<Vec<String>, 
         }
         let param = (*name).to_owned();
         return Err(match harmless {
-            Blank | Never | NoThinking => RequestError::UnsupportedParameter { param },
+            Blank | Never => RequestError::UnsupportedParameter { param },
             True => unsupported(param, value, "Only true is supported."),
-            Number(_) => unsupported(param, value, "Only 1 is supported."),
             Words(_) => unsupported(param, value, "Leave it out."),
             TextOnly => unsupported(param, value, "Only text is supported."),
         });

@@ -7,7 +7,7 @@ use contract::{Input, KeepAlive, Message, Request, Role, ToolCall};
 use serde_json::{Map, Value};
 
 use super::error::{RequestError, with_article};
-use super::{format, refused};
+use super::{format, refused, sampling, tools};
 use crate::fields::{Fields, Kind, whole};
 use crate::ollama;
 
@@ -29,24 +29,15 @@ pub struct Parsed {
 
 /// Fields that both endpoints read.
 const SHARED_FIELDS: &[&str] = &[
-    "frequency_penalty",
     "keep_alive",
     "logprobs",
     "max_tokens",
-    "min_p",
     "model",
     "n",
     "num_ctx",
-    "presence_penalty",
-    "repeat_penalty",
-    "repetition_penalty",
-    "seed",
     "stop",
     "stream",
     "stream_options",
-    "temperature",
-    "top_k",
-    "top_p",
     "ttl",
 ];
 
@@ -59,6 +50,7 @@ const SHARED_FIELDS: &[&str] = &[
 /// ```
 pub fn chat(body: &[u8]) -> Result<Parsed, RequestError> {
     const FIELDS: &[&str] = &["max_completion_tokens", "messages", "top_logprobs"];
+    let own = [FIELDS, tools::FIELDS].concat();
     let map = object(body)?;
     let fields = Fields::top(&map);
     let model = required_model(&fields)?;
@@ -77,7 +69,8 @@ pub fn chat(body: &[u8]) -> Result<Parsed, RequestError> {
     let older = integer(&fields, "max_tokens", 1, i64::MAX)?;
     request.limits.new_tokens_max = newer.or(older).map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
     request.logprobs = chat_logprobs(&fields)?;
-    finish(&fields, FIELDS, request, None)
+    tools::read(&fields, &mut request)?;
+    finish(&fields, &own, request, None)
 }
 
 fn chat_logprobs(fields: &Fields<'_>) -> Result<Option<u8>, RequestError> {
@@ -154,11 +147,12 @@ fn token_ids(items: &[Value]) -> Option<Vec<u32>> {
 /// What both endpoints read in the same way.
 fn finish(
     fields: &Fields<'_>,
-    own: &[&str],
+    own: &[&'static str],
     mut request: Request,
     echo: Option<String>,
 ) -> Result<Parsed, RequestError> {
-    let known: Vec<&str> = SHARED_FIELDS.iter().chain(format::FIELDS).chain(own).copied().collect();
+    let known = SHARED_FIELDS.iter().chain(format::FIELDS).chain(sampling::FIELDS).chain(own).copied();
+    let known: Vec<&str> = known.chain(crate::sampling::names()).collect();
     let warnings = refused::check(fields, &known)?;
     only_one(fields, "n")?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
@@ -170,20 +164,7 @@ fn finish(
     request.limits.truncate = false;
     request.limits.context_tokens =
         integer(fields, "num_ctx", 1, i64::from(u32::MAX))?.and_then(|tokens| u32::try_from(tokens).ok());
-    let sampling = &mut request.sampling;
-    sampling.temperature = decimal(fields, "temperature", 0.0, 2.0)?;
-    sampling.top_p = decimal(fields, "top_p", 0.0, 1.0)?;
-    sampling.min_p = decimal(fields, "min_p", 0.0, 1.0)?;
-    sampling.presence_penalty = decimal(fields, "presence_penalty", -2.0, 2.0)?;
-    sampling.frequency_penalty = decimal(fields, "frequency_penalty", -2.0, 2.0)?;
-    let vllm = decimal(fields, "repetition_penalty", 0.01, 100.0)?;
-    let llama = decimal(fields, "repeat_penalty", 0.01, 100.0)?;
-    sampling.repeat_penalty = vllm.or(llama);
-    // -1 is vLLM's way to say "off".
-    let top_k = integer(fields, "top_k", -1, i64::from(u32::MAX))?;
-    sampling.top_k = top_k.map(|top_k| u32::try_from(top_k).unwrap_or(0));
-    // Negative seeds are seeds like any other: the bits count.
-    sampling.seed = integer(fields, "seed", i64::MIN, i64::MAX)?.map(|seed| seed as u64);
+    sampling::read(fields, &mut request)?;
     Ok(Parsed { request, stream, include_usage, echo, warnings })
 }
 
@@ -350,7 +331,12 @@ fn only_one(fields: &Fields<'_>, name: &str) -> Result<(), RequestError> {
     }
 }
 
-fn integer(fields: &Fields<'_>, name: &str, low: i64, high: i64) -> Result<Option<i64>, RequestError> {
+pub(super) fn integer(
+    fields: &Fields<'_>,
+    name: &str,
+    low: i64,
+    high: i64,
+) -> Result<Option<i64>, RequestError> {
     let Some(value) = fields.integer(name)? else { return Ok(None) };
     let (param, found) = (fields.path(name), value as f64);
     if value < low {
@@ -362,7 +348,12 @@ fn integer(fields: &Fields<'_>, name: &str, low: i64, high: i64) -> Result<Optio
     Ok(Some(value))
 }
 
-fn decimal(fields: &Fields<'_>, name: &str, low: f64, high: f64) -> Result<Option<f32>, RequestError> {
+pub(super) fn decimal(
+    fields: &Fields<'_>,
+    name: &str,
+    low: f64,
+    high: f64,
+) -> Result<Option<f32>, RequestError> {
     let Some(found) = fields.number(name)? else { return Ok(None) };
     let param = fields.path(name);
     if found < low {
