@@ -207,6 +207,14 @@ fn prompts_that_do_not_fit_are_errors_or_announced() {
     long.limits.context_tokens = Some(32);
     let error = ask(&host, long).finished.unwrap_err();
     assert!(matches!(error, GenerateError::ContextExceeded { context_tokens: 32, .. }), "{error}");
+    // One instruction has no turns to lose, and tokens are never cut: also when truncation is allowed.
+    let prompt = Input::Prompt { prompt: "긴 글 ".repeat(200), system: None, context: vec![] };
+    for input in [prompt, Input::Text("긴 글 ".repeat(200)), Input::Tokens(vec![3; 300])] {
+        let mut long = Request::new("llama", input);
+        (long.limits.context_tokens, long.limits.truncate) = (Some(256), true);
+        let error = ask(&host, long).finished.unwrap_err();
+        assert!(matches!(error, GenerateError::ContextExceeded { context_tokens: 256, .. }), "{error}");
+    }
 
     let messages: Vec<Message> = (0..30).map(|i| user(&format!("message number {i}"))).collect();
     let mut chat = Request::new("llama", Input::Chat { messages: messages.clone(), tools: vec![] });

@@ -97,16 +97,23 @@ pub(crate) async fn answer<W: Writer>(
 ) -> Response {
     let (sink, mut events) = channel(events_max);
     generator.submit(request, Box::new(sink));
+    let mut dropped = 0;
     if !streams {
         loop {
-            if let Some(response) = writer.whole(&events.next().await) {
-                return response;
+            let event = events.next().await;
+            if let Event::Started(started) = &event {
+                dropped = started.dropped_messages;
+            }
+            if let Some(response) = writer.whole(&event) {
+                return announce(response, dropped);
             }
         }
     }
     let first = events.next().await;
-    if let Event::Failed(error) = &first {
-        return writer.refusal(error);
+    match &first {
+        Event::Failed(error) => return writer.refusal(error),
+        Event::Started(started) => dropped = started.dropped_messages,
+        _ => {}
     }
     let frames = Frames { first: Some(first), events, writer, ended: false };
     let mut response = Response::new(Body::from_stream(frames));
@@ -115,7 +122,19 @@ pub(crate) async fn answer<W: Writer>(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Proxies that gather replies before they pass them on are asked not to.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    announce(response, dropped)
+}
+
+/// Says that a conversation lost its beginning: no dialect has a field for it, and silence would be a lie.
+fn announce(response: Response, dropped_messages: u32) -> Response {
+    if dropped_messages == 0 {
+        return response;
+    }
+    let text = format!(
+        "the conversation is longer than the context: its oldest messages were left out ({dropped_messages}); raise \
+         num_ctx, or send truncate: false to be refused instead"
+    );
+    warn(response, &[text])
 }
 
 /// A reply that is written as it comes.
@@ -155,10 +174,13 @@ pub(crate) fn warn(mut response: Response, warnings: &[String]) -> Response {
         return response;
     }
     tracing::warn!(?warnings, "parts of a request were not followed");
-    let mut text: String = warnings.join("; ").replace(|c: char| !(' '..='~').contains(&c), "?");
+    let name = HeaderName::from_static("x-ondol-warning");
+    let before = response.headers().get(&name).and_then(|value| value.to_str().ok());
+    let all: Vec<&str> = before.into_iter().chain(warnings.iter().map(String::as_str)).collect();
+    let mut text: String = all.join("; ").replace(|c: char| !(' '..='~').contains(&c), "?");
     text.truncate(BYTES_MAX);
     if let Ok(value) = HeaderValue::from_str(&text) {
-        response.headers_mut().insert(HeaderName::from_static("x-ondol-warning"), value);
+        response.headers_mut().insert(name, value);
     }
     response
 }

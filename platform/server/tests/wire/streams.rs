@@ -3,10 +3,10 @@
 
 use std::io::{Read, Write};
 
-use contract::{FinishReason, GenerateError, Input, KeepAlive};
+use contract::{Event, FinishReason, GenerateError, Input, KeepAlive, Started};
 use serde_json::{Value, json};
 
-use crate::support::{Reply, Stage, failed, finished, request, signal, started, text};
+use crate::support::{Reply, Stage, Step, failed, finished, request, signal, started, text};
 
 fn chat_body(model: &str, stream: bool) -> String {
     json!({"model": model, "messages": [{"role": "user", "content": "하늘은 왜?"}], "stream": stream})
@@ -80,6 +80,39 @@ fn whole_replies() {
     assert_eq!(chat["usage"]["total_tokens"], 5);
     let completion = stage.post("/v1/completions", &prompt_body("m", false)).json();
     assert_eq!(completion["choices"][0]["text"], "하늘은");
+}
+
+/// A prompt that is longer than the context is an error, or the client is told what was left out: never silence.
+#[test]
+fn a_prompt_longer_than_the_context_is_refused_or_announced() {
+    let stage = Stage::new();
+    let error = GenerateError::ContextExceeded { prompt_tokens: 900, context_tokens: 512 };
+    stage.script("long", vec![failed(error)]);
+    let started = Started { prompt_tokens: 500, dropped_messages: 4 };
+    let script = vec![Step::Send(Event::Started(started)), text("a"), finished(FinishReason::Stop)];
+    stage.script("cut", script);
+    stage.says("short", &["a"]);
+    for (path, body) in PATHS {
+        for stream in [true, false] {
+            let refused = stage.post(path, &body("long", stream));
+            assert_eq!(refused.status, 400, "{path}");
+            let said = refused.json().to_string();
+            assert!(said.contains("900") && said.contains("512"), "{path}: {said}");
+
+            let cut = stage.post(path, &body("cut", stream));
+            let warning = cut.header("x-ondol-warning").unwrap_or_default();
+            assert!(
+                cut.status == 200 && warning.contains("oldest messages were left out (4)"),
+                "{path}: {warning}"
+            );
+            assert_eq!(stage.post(path, &body("short", stream)).header("x-ondol-warning"), None, "{path}");
+        }
+    }
+    // Beside another warning, not instead of it.
+    let unknown = r#"{"model":"cut","messages":[{"role":"user","content":"x"}],"colour":"red"}"#;
+    let reply = stage.post("/api/chat", unknown);
+    let warning = reply.header("x-ondol-warning").unwrap_or_default();
+    assert!(warning.contains("left out (4)") && warning.contains("colour"), "{warning}");
 }
 
 #[test]
@@ -202,7 +235,7 @@ fn an_engine_that_goes_away_is_a_failure() {
 #[test]
 fn a_panic_fails_its_own_request_only() {
     let stage = Stage::new();
-    stage.script("m", vec![crate::support::Step::Panic]);
+    stage.script("m", vec![Step::Panic]);
     let reply = stage.ask_with("POST", "/api/chat", &[("x-request-id", "trace-1")], &chat_body("m", true));
     let message = "internal error: the request failed unexpectedly; the server's log has request trace-1";
     reply.is_ollama_error(500, message);
