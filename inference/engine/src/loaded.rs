@@ -2,11 +2,12 @@
 //! Made once, then shared by all sequences of its worker; what changes per request is in `sequence`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use contract::{GenerateError, Sampling};
 use kernels::{Cpu, KvType, PAGE_TOKENS};
 use model::Model;
+use text::grammar::{GrammarError, Vocabulary};
 use text::{ChatTemplate, Tokenizer};
 use weights::Gguf;
 use weights::packed::Part;
@@ -85,7 +86,9 @@ pub struct LoadOptions {
 pub struct Loaded {
     pub located: LocatedModel,
     pub model: Model<Cpu>,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
+    /// The vocabulary as grammars want it, made when the first of them comes.
+    grammars: OnceLock<Result<Vocabulary, GrammarError>>,
     pub template: Option<ChatTemplate>,
     /// The context of requests that do not say one.
     pub context_tokens: u32,
@@ -169,7 +172,26 @@ impl Loaded {
         if let Some(packed) = packed.filter(|_| !was_packed && !parts.is_empty()) {
             packed.keep(&located.path, &file, &parts);
         }
-        Ok(Self { located, model, tokenizer, template, context_tokens, pages_max, was_packed, _parts: parts })
+        let (tokenizer, grammars) = (Arc::new(tokenizer), OnceLock::new());
+        Ok(Self {
+            located,
+            model,
+            tokenizer,
+            grammars,
+            template,
+            context_tokens,
+            pages_max,
+            was_packed,
+            _parts: parts,
+        })
+    }
+
+    /// The vocabulary as grammars want it. The first call makes it, which takes some tenths of a second.
+    ///
+    /// # Errors
+    /// When no grammar can be followed with it.
+    pub fn grammars(&self) -> Result<&Vocabulary, GrammarError> {
+        self.grammars.get_or_init(|| Vocabulary::new(&self.tokenizer)).as_ref().map_err(Clone::clone)
     }
 
     /// Bytes of weights.
