@@ -226,6 +226,18 @@ fn check(case: &Case, kv_types: &[KvType], cuts: &[Vec<usize>], compared: &[usiz
                 }
             }
         }
+        // There every level has the same operations, fused where the portable form is.
+        if cfg!(target_arch = "aarch64") {
+            let (_, portable) = &results[0];
+            for (level, ours) in &results {
+                assert!(
+                    ours == portable,
+                    "{} {}: other bits than the portable form",
+                    kv_type.name(),
+                    level.name()
+                );
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The integer products are instructions in `asm!`, because their intrinsics are not stable.
 //!
-//! A step works on four of the sixteen rows at a time ([`Neon::quarters`]), so that the integer sums of eight tokens and
+//! A step works on four of the sixteen rows at a time ([`Neon::step_of_four_rows`]), so that the integer sums of eight tokens and
 //! the activations they are multiplied with fit the 32 registers. Tests: `arch::check`, `tests/forms.rs`; bits equal the
 //! portable form's, which is fused on this architecture too.
 
@@ -13,16 +13,10 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 use std::arch::is_aarch64_feature_detected;
 
-use super::attention::{self, AttentionTask, Part};
-use super::lanes::Lanes;
-use super::loops::{self, MatmulTask};
-use super::packed::{self, Block, PackedTask, Quants};
+use super::lanes::{EXP2, Lanes};
+use super::packed::{Block, Quants};
 use super::rows::Rows;
-use super::with_loops;
 use crate::blocks::BlockType;
-use crate::compute::Gate;
-use crate::pages::KvType;
-use crate::pool::Tile;
 
 pub(super) fn has_neon() -> bool {
     is_aarch64_feature_detected!("neon")
@@ -45,11 +39,56 @@ pub(super) const I8MM: u8 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Neon<const INTS: u8>([float32x4_t; 4]);
 
+/// An expression for each of four registers, written out: closures and loops would leave it to the compiler whether the
+/// registers stay registers.
+macro_rules! four {
+    ($i:ident => $each:expr) => {
+        [
+            {
+                let $i = 0;
+                $each
+            },
+            {
+                let $i = 1;
+                $each
+            },
+            {
+                let $i = 2;
+                $each
+            },
+            {
+                let $i = 3;
+                $each
+            },
+        ]
+    };
+}
+
 /// `self` where the other is not higher, as the portable form says it: NaN and signed zeros give the same bits.
 #[inline(always)]
 fn higher(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     // SAFETY: called only under NEON; no memory is touched.
     unsafe { vbslq_f32(vcgtq_f32(b, a), b, a) }
+}
+
+/// `lanes::exp2`, operation by operation: nothing fused, so that the bits are the same.
+#[inline(always)]
+fn exp2(x: float32x4_t) -> float32x4_t {
+    // SAFETY: called only under NEON; no memory is touched.
+    unsafe {
+        let clamped = vminq_f32(vmaxq_f32(x, vdupq_n_f32(-126.0)), vdupq_n_f32(127.0));
+        // To the nearest, ties to even, as adding and taking away 1.5·2²³ does it.
+        let n = vrndnq_f32(clamped);
+        let r = vsubq_f32(clamped, n);
+        let mut p = vdupq_n_f32(EXP2[0]);
+        for c in &EXP2[1..] {
+            p = vaddq_f32(vmulq_f32(p, r), vdupq_n_f32(*c));
+        }
+        let two_to_n = vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)));
+        let power = vmulq_f32(p, vreinterpretq_f32_s32(two_to_n));
+        let vanishes = vcltq_f32(x, vdupq_n_f32(-126.0));
+        vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(power), vanishes))
+    }
 }
 
 impl<const INTS: u8> Lanes for Neon<INTS> {
@@ -69,7 +108,7 @@ impl<const INTS: u8> Lanes for Neon<INTS> {
         // SAFETY: called only under NEON; each quarter is as long as the load.
         unsafe {
             let (quarters, _) = from.as_chunks::<4>();
-            Self([0, 1, 2, 3].map(|i| vld1q_f32(quarters[i].as_ptr())))
+            Self(four!(i => vld1q_f32(quarters[i].as_ptr())))
         }
     }
 
@@ -87,24 +126,44 @@ impl<const INTS: u8> Lanes for Neon<INTS> {
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { Self([0, 1, 2, 3].map(|i| vmulq_f32(self.0[i], other.0[i]))) }
+        unsafe { Self(four!(i => vmulq_f32(self.0[i], other.0[i]))) }
     }
 
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        Self([0, 1, 2, 3].map(|i| higher(self.0[i], other.0[i])))
+        Self(four!(i => higher(self.0[i], other.0[i])))
     }
 
     #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { Self(self.0.map(|lanes| vabsq_f32(lanes))) }
+        unsafe { Self(four!(i => vabsq_f32(self.0[i]))) }
     }
 
     #[inline(always)]
     fn fma(self, a: Self, b: Self) -> Self {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { Self([0, 1, 2, 3].map(|i| vfmaq_f32(self.0[i], a.0[i], b.0[i]))) }
+        unsafe { Self(four!(i => vfmaq_f32(self.0[i], a.0[i], b.0[i]))) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: called only under NEON; no memory is touched.
+        unsafe { Self(four!(i => vaddq_f32(self.0[i], other.0[i]))) }
+    }
+
+    #[inline(always)]
+    fn any_above(self, limit: f32) -> bool {
+        // SAFETY: called only under NEON; no memory is touched.
+        unsafe {
+            let above = four!(i => vcgtq_f32(self.0[i], vdupq_n_f32(limit)));
+            vmaxvq_u32(vorrq_u32(vorrq_u32(above[0], above[1]), vorrq_u32(above[2], above[3]))) != 0
+        }
+    }
+
+    #[inline(always)]
+    fn exp2(self) -> Self {
+        Self(four!(i => exp2(self.0[i])))
     }
 
     /// The same tree: 16 → 8 → 4 → 2 → 1.
@@ -142,7 +201,7 @@ impl<const INTS: u8> Lanes for Neon<INTS> {
 
 /// `sum[i] += Σ weights[4i + j] · activations[4·LANE + j]`, weights signed.
 #[inline(always)]
-fn sdot<const LANE: i32>(mut sum: int32x4_t, weights: uint8x16_t, activations: int8x16_t) -> int32x4_t {
+fn sdot<const LANE: i32>(mut sum: int32x4_t, weights: uint8x16_t, activations: int32x4_t) -> int32x4_t {
     // SAFETY: called only under `dotprod`; no memory is touched. `vdotq_laneq_s32` is not stable.
     unsafe {
         asm!(
@@ -159,7 +218,7 @@ fn sdot<const LANE: i32>(mut sum: int32x4_t, weights: uint8x16_t, activations: i
 
 /// The same with unsigned weights.
 #[inline(always)]
-fn usdot<const LANE: i32>(mut sum: int32x4_t, weights: uint8x16_t, activations: int8x16_t) -> int32x4_t {
+fn usdot<const LANE: i32>(mut sum: int32x4_t, weights: uint8x16_t, activations: int32x4_t) -> int32x4_t {
     // SAFETY: called only under `i8mm`; no memory is touched. `vusdotq_laneq_s32` is not stable.
     unsafe {
         asm!(
@@ -176,7 +235,7 @@ fn usdot<const LANE: i32>(mut sum: int32x4_t, weights: uint8x16_t, activations: 
 
 /// `sum[2r + t] += Σ weights[8r + j] · activations[8t + j]`: two rows, unsigned, with two tokens.
 #[inline(always)]
-fn usmmla(mut sum: int32x4_t, weights: uint8x16_t, activations: int8x16_t) -> int32x4_t {
+fn usmmla(mut sum: int32x4_t, weights: uint8x16_t, activations: int32x4_t) -> int32x4_t {
     // SAFETY: called only under `i8mm`; no memory is touched. `vusmmlaq_s32` is not stable.
     unsafe {
         asm!(
@@ -197,188 +256,211 @@ fn less_128(bytes: uint8x16_t) -> uint8x16_t {
     unsafe { veorq_u8(bytes, vdupq_n_u8(128)) }
 }
 
-/// Four words of four activations each.
-#[inline(always)]
-fn four_words(from: &[i32; 4]) -> int32x4_t {
-    // SAFETY: called only under NEON; the array is as long as the load.
-    unsafe { vld1q_s32(from.as_ptr()) }
-}
+/// The activations of `T` tokens for eight quads: one register a token for each four.
+type Words<const T: usize> = [[int32x4_t; T]; 2];
 
-/// Quads `first .. first + Q` of a token's activations, four a register; one register twice for four quads.
-#[inline(always)]
-fn token_words<const Q: usize>(block: &Block, first: usize) -> [int32x4_t; 2] {
-    let (words, _) = block.quants[first..first + Q].as_chunks::<4>();
-    [four_words(&words[0]), four_words(&words[Q / 4 - 1])]
-}
-
+/// How the sums of a step are taken. All loops are over tokens, so short that they are unrolled.
 impl<const INTS: u8> Neon<INTS> {
+    /// Whether `T` tokens are multiplied in pairs, by `usmmla`. It does the work of two `usdot`, but two instructions bring
+    /// the weights of eight columns into pairs of rows, and two for each pair of tokens bring its sums apart. A step of Q4_0
+    /// with eight tokens is 614 instructions instead of 673; with four quads nothing is saved.
+    const fn by_pairs<const T: usize, const Q: usize>() -> bool {
+        INTS == I8MM && T == 8 && Q == 8
+    }
+
     /// Whether the integer sums of a format are taken of signed weights, its offset of 128 taken off each byte.
     const fn signed<F: Quants>() -> bool {
         assert!(!F::WIDE || F::OFFSET_BITS == 7, "wide quants are stored with 128 added");
         F::WIDE && INTS != I8MM
     }
 
-    /// What the integer sum of a token begins with.
     #[inline(always)]
-    fn begin<F: Quants>(block: &Block, part: usize) -> i32 {
-        if F::OFFSET_BITS == 0 || const { Self::signed::<F>() } {
-            0
-        } else {
-            block.minus[part] << F::OFFSET_BITS
-        }
-    }
-
-    /// The integer sums of four rows with `T` tokens by `sdot` or `usdot`.
-    #[inline(always)]
-    fn dots<F: Quants, const T: usize, const Q: usize>(
-        weights: [uint8x16_t; Q],
-        words: &[[int32x4_t; 2]; T],
-        begin: [i32; T],
-    ) -> [int32x4_t; T] {
-        // SAFETY: called only under NEON; no memory is touched.
+    fn words<const T: usize, const Q: usize>(blocks: &[Block], first: usize) -> Words<T> {
+        // SAFETY: called only under NEON; the quants from `first` on are `Q`, as many as the loads read.
         unsafe {
-            let mut ints = begin.map(|value| vdupq_n_s32(value));
-            for q in 0..Q {
-                for t in 0..T {
-                    let words = vreinterpretq_s8_s32(words[t][q / 4]);
-                    ints[t] = match (INTS == I8MM, q % 4) {
-                        (false, 0) => sdot::<0>(ints[t], weights[q], words),
-                        (false, 1) => sdot::<1>(ints[t], weights[q], words),
-                        (false, 2) => sdot::<2>(ints[t], weights[q], words),
-                        (false, _) => sdot::<3>(ints[t], weights[q], words),
-                        (true, 0) => usdot::<0>(ints[t], weights[q], words),
-                        (true, 1) => usdot::<1>(ints[t], weights[q], words),
-                        (true, 2) => usdot::<2>(ints[t], weights[q], words),
-                        (true, _) => usdot::<3>(ints[t], weights[q], words),
-                    };
+            let mut words = [[vdupq_n_s32(0); T]; 2];
+            for t in 0..T {
+                let quants = &blocks[t].quants[first..first + Q];
+                words[0][t] = vld1q_s32(quants.as_ptr());
+                words[1][t] = vld1q_s32(quants.as_ptr().add(Q - 4));
+            }
+            if Self::by_pairs::<T, Q>() {
+                for half in 0..2 {
+                    for t in 0..T / 2 {
+                        // Eight columns of one token, then the same of the other; and the next eight.
+                        let a = vreinterpretq_s64_s32(words[half][2 * t]);
+                        let b = vreinterpretq_s64_s32(words[half][2 * t + 1]);
+                        words[half][2 * t] = vreinterpretq_s32_s64(vzip1q_s64(a, b));
+                        words[half][2 * t + 1] = vreinterpretq_s32_s64(vzip2q_s64(a, b));
+                    }
                 }
             }
-            ints
+            words
         }
     }
 
-    /// The same by `usmmla`: pairs of rows with pairs of tokens. Two instructions bring the weights of eight columns into
-    /// pairs of rows, and then each product does the work of two: worth it from some four pairs of tokens on.
+    /// What the integer sums of four rows begin with.
     #[inline(always)]
-    fn matrix<const T: usize, const Q: usize>(
-        weights: [uint8x16_t; Q],
-        pairs: &[[int32x4_t; 2]; T],
-        begin: [i32; T],
-    ) -> [int32x4_t; T] {
-        // SAFETY: called only under NEON; no memory is touched.
+    fn begin<F: Quants, const T: usize, const Q: usize>(blocks: &[Block], part: usize) -> [int32x4_t; T] {
+        // SAFETY: called only under NEON; the load reads the one number it is given.
         unsafe {
             let mut ints = [vdupq_n_s32(0); T];
-            for t in (0..T).step_by(2) {
-                let both = vset_lane_s32::<1>(begin[t + 1], vdup_n_s32(begin[t]));
-                ints[t] = vcombine_s32(both, both);
-                ints[t + 1] = ints[t];
+            if F::OFFSET_BITS == 0 || const { Self::signed::<F>() } {
+                return ints;
             }
-            for q in (0..Q).step_by(2) {
-                let (a, b) = (vreinterpretq_u32_u8(weights[q]), vreinterpretq_u32_u8(weights[q + 1]));
-                let rows = [vreinterpretq_u8_u32(vzip1q_u32(a, b)), vreinterpretq_u8_u32(vzip2q_u32(a, b))];
-                for t in (0..T).step_by(2) {
-                    // Registers of a pair of tokens: columns 0 and 2 of four in the first's place, 1 and 3 in the second's.
-                    let columns = vreinterpretq_s8_s32(pairs[t + q / 2 % 2][q / 4]);
-                    ints[t] = usmmla(ints[t], rows[0], columns);
-                    ints[t + 1] = usmmla(ints[t + 1], rows[1], columns);
+            for t in 0..T {
+                let minus = vld1q_dup_s32(&raw const blocks[t].minus[part]);
+                ints[t] = vshlq_s32(minus, vdupq_n_s32(F::OFFSET_BITS as i32));
+            }
+            if Self::by_pairs::<T, Q>() {
+                for t in 0..T / 2 {
+                    let both = vzip1q_s32(ints[2 * t], ints[2 * t + 1]);
+                    (ints[2 * t], ints[2 * t + 1]) = (both, both);
                 }
-            }
-            for t in (0..T).step_by(2) {
-                (ints[t], ints[t + 1]) = (vuzp1q_s32(ints[t], ints[t + 1]), vuzp2q_s32(ints[t], ints[t + 1]));
             }
             ints
         }
     }
 
-    /// Words of two tokens, eight columns of one beside eight columns of the other.
+    /// Adds the products of four quads: by `sdot` or `usdot`.
     #[inline(always)]
-    fn paired<const T: usize>(words: &[[int32x4_t; 2]; T]) -> [[int32x4_t; 2]; T] {
+    fn add_dots<const T: usize>(ints: &mut [int32x4_t; T], weights: [uint8x16_t; 4], words: &[int32x4_t; T]) {
+        macro_rules! quad {
+            ($q:literal) => {
+                for t in 0..T {
+                    ints[t] = if INTS == I8MM {
+                        usdot::<$q>(ints[t], weights[$q], words[t])
+                    } else {
+                        sdot::<$q>(ints[t], weights[$q], words[t])
+                    };
+                }
+            };
+        }
+        quad!(0);
+        quad!(1);
+        quad!(2);
+        quad!(3);
+    }
+
+    /// The same by `usmmla`, pairs of rows with pairs of tokens; `apart` brings the sums into their lanes.
+    #[inline(always)]
+    fn add_pairs<const T: usize>(
+        ints: &mut [int32x4_t; T],
+        weights: [uint8x16_t; 4],
+        words: &[int32x4_t; T],
+    ) {
         // SAFETY: called only under NEON; no memory is touched.
         unsafe {
-            let mut out = *words;
-            for t in (0..T).step_by(2) {
-                for half in 0..2 {
-                    let (a, b) =
-                        (vreinterpretq_s64_s32(words[t][half]), vreinterpretq_s64_s32(words[t + 1][half]));
-                    out[t][half] = vreinterpretq_s32_s64(vzip1q_s64(a, b));
-                    out[t + 1][half] = vreinterpretq_s32_s64(vzip2q_s64(a, b));
-                }
+            let quads = four!(q => vreinterpretq_u32_u8(weights[q]));
+            let upper = [vzip1q_u32(quads[0], quads[1]), vzip1q_u32(quads[2], quads[3])];
+            let lower = [vzip2q_u32(quads[0], quads[1]), vzip2q_u32(quads[2], quads[3])];
+            for t in 0..T / 2 {
+                ints[2 * t] = usmmla(ints[2 * t], vreinterpretq_u8_u32(upper[0]), words[2 * t]);
+                ints[2 * t + 1] = usmmla(ints[2 * t + 1], vreinterpretq_u8_u32(lower[0]), words[2 * t]);
             }
-            out
+            for t in 0..T / 2 {
+                ints[2 * t] = usmmla(ints[2 * t], vreinterpretq_u8_u32(upper[1]), words[2 * t + 1]);
+                ints[2 * t + 1] = usmmla(ints[2 * t + 1], vreinterpretq_u8_u32(lower[1]), words[2 * t + 1]);
+            }
+        }
+    }
+
+    /// From `[row 0 of two tokens, row 1 of two tokens]` and the same of rows 2 and 3 to four rows of each token.
+    #[inline(always)]
+    fn apart<const T: usize>(ints: &mut [int32x4_t; T]) {
+        // SAFETY: called only under NEON; no memory is touched.
+        unsafe {
+            for t in 0..T / 2 {
+                let (upper, lower) = (ints[2 * t], ints[2 * t + 1]);
+                ints[2 * t] = vuzp1q_s32(upper, lower);
+                ints[2 * t + 1] = vuzp2q_s32(upper, lower);
+            }
         }
     }
 
     /// The same by widening multiplications. Two products of a byte in −128 … 127 and one in −127 … 127 fit 16 bits, so
     /// two quads are added before their pairs are widened to 32.
     #[inline(always)]
-    fn widening<const T: usize, const Q: usize>(
-        weights: [uint8x16_t; Q],
+    fn add_widened<const T: usize>(
+        ints: &mut [int32x4_t; T],
+        weights: [uint8x16_t; 4],
         blocks: &[Block],
         first: usize,
-        begin: [i32; T],
-    ) -> [int32x4_t; T] {
-        // SAFETY: called only under NEON; no memory is touched.
+    ) {
+        // SAFETY: called only under NEON; each load reads one of the quants, of which there are four from `first` on.
         unsafe {
-            let mut low = [vdupq_n_s32(0); T];
-            let mut high = low;
-            for q in (0..Q).step_by(2) {
-                let (a, b) = (vreinterpretq_s8_u8(weights[q]), vreinterpretq_s8_u8(weights[q + 1]));
-                for t in 0..T {
-                    let x = vreinterpretq_s8_s32(vdupq_n_s32(blocks[t].quants[first + q]));
-                    let y = vreinterpretq_s8_s32(vdupq_n_s32(blocks[t].quants[first + q + 1]));
-                    let products =
-                        vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(x)), vget_low_s8(b), vget_low_s8(y));
-                    low[t] = vpadalq_s16(low[t], products);
-                    high[t] = vpadalq_s16(high[t], vmlal_high_s8(vmull_high_s8(a, x), b, y));
-                }
-            }
-            let mut ints = low;
+            let weights = four!(q => vreinterpretq_s8_u8(weights[q]));
             for t in 0..T {
-                ints[t] = vaddq_s32(vpaddq_s32(low[t], high[t]), vdupq_n_s32(begin[t]));
+                let words = &blocks[t].quants[first..first + 4];
+                let a = four!(q => vreinterpretq_s8_s32(vld1q_dup_s32(words.as_ptr().add(q))));
+                let low = four!(q => vget_low_s8(a[q]));
+                let rows = four!(q => vget_low_s8(weights[q]));
+                let first = vmlal_s8(vmull_s8(rows[0], low[0]), rows[1], low[1]);
+                let second = vmlal_s8(vmull_s8(rows[2], low[2]), rows[3], low[3]);
+                let upper = vpadalq_s16(vpaddlq_s16(first), second);
+                let first = vmlal_high_s8(vmull_high_s8(weights[0], a[0]), weights[1], a[1]);
+                let second = vmlal_high_s8(vmull_high_s8(weights[2], a[2]), weights[3], a[3]);
+                let lower = vpadalq_s16(vpaddlq_s16(first), second);
+                ints[t] = vaddq_s32(ints[t], vpaddq_s32(upper, lower));
             }
-            ints
         }
     }
 
-    /// `step` of [`Rows`], four rows at a time.
+    /// Adds the products of four quads from `quad` on, for the rows `4·ROWS …`.
     #[inline(always)]
-    fn quarters<F: Quants, const T: usize, const Q: usize>(
+    fn add_products<F: Quants, const T: usize, const Q: usize, const ROWS: usize>(
+        ints: &mut [int32x4_t; T],
         quads: &[[uint8x16_t; 4]; 8],
-        first: usize,
-        part: usize,
-        scale: Self,
+        quad: usize,
+        words: &[int32x4_t; T],
         blocks: &[Block],
+    ) {
+        let mut weights = four!(q => quads[quad + q][ROWS]);
+        if const { Self::signed::<F>() } {
+            weights = four!(q => less_128(weights[q]));
+        }
+        if INTS == WIDENING {
+            Self::add_widened(ints, weights, blocks, quad);
+        } else if Self::by_pairs::<T, Q>() {
+            Self::add_pairs(ints, weights, words);
+        } else {
+            Self::add_dots(ints, weights, words);
+        }
+    }
+}
+
+/// A step's operands beside the weights, the same for each four rows.
+struct Operands<'a, const T: usize> {
+    /// The first quad.
+    first: usize,
+    words: Words<T>,
+    begin: [int32x4_t; T],
+    blocks: &'a [Block],
+}
+
+impl<const INTS: u8> Neon<INTS> {
+    /// A step of the rows `4·ROWS …`.
+    #[inline(always)]
+    fn step_of_four_rows<F: Quants, const T: usize, const Q: usize, const ROWS: usize>(
+        quads: &[[uint8x16_t; 4]; 8],
+        operands: &Operands<'_, T>,
+        scale: Self,
         sums: &mut [Self; T],
     ) {
+        let Operands { first, words, begin, blocks } = operands;
+        let mut ints = *begin;
+        Self::add_products::<F, T, Q, ROWS>(&mut ints, quads, *first, &words[0], blocks);
+        if Q == 8 {
+            Self::add_products::<F, T, Q, ROWS>(&mut ints, quads, *first + 4, &words[1], blocks);
+        }
+        if Self::by_pairs::<T, Q>() {
+            Self::apart(&mut ints);
+        }
         // SAFETY: called only under NEON; no memory is touched.
         unsafe {
-            let by_pairs = INTS == I8MM && T == 8;
-            let mut begin = [0; T];
-            let mut words = [[vdupq_n_s32(0); 2]; T];
             for t in 0..T {
-                begin[t] = Self::begin::<F>(&blocks[t], part);
-                words[t] = token_words::<Q>(&blocks[t], first);
-            }
-            if by_pairs {
-                words = Self::paired(&words);
-            }
-            for quarter in 0..4 {
-                let mut weights = [vdupq_n_u8(0); Q];
-                for q in 0..Q {
-                    let quad = quads[first + q][quarter];
-                    weights[q] = if const { Self::signed::<F>() } { less_128(quad) } else { quad };
-                }
-                let ints = if by_pairs {
-                    Self::matrix(weights, &words, begin)
-                } else if INTS == WIDENING {
-                    Self::widening(weights, blocks, first, begin)
-                } else {
-                    Self::dots::<F, T, Q>(weights, &words, begin)
-                };
-                for t in 0..T {
-                    let worth = vmulq_n_f32(scale.0[quarter], blocks[t].scale);
-                    sums[t].0[quarter] = vfmaq_f32(sums[t].0[quarter], vcvtq_f32_s32(ints[t]), worth);
-                }
+                let worth = vmulq_n_f32(scale.0[ROWS], blocks[t].scale);
+                sums[t].0[ROWS] = vfmaq_f32(sums[t].0[ROWS], vcvtq_f32_s32(ints[t]), worth);
             }
         }
     }
@@ -395,20 +477,20 @@ impl<const INTS: u8> Rows for Neon<INTS> {
         // SAFETY: called only under NEON; each quarter is as long as the load.
         unsafe {
             let (quarters, _) = from.as_chunks::<16>();
-            [0, 1, 2, 3].map(|i| vld1q_u8(quarters[i].as_ptr()))
+            four!(i => vld1q_u8(quarters[i].as_ptr()))
         }
     }
 
     #[inline(always)]
     fn low(bytes: Self::Bytes) -> Self::Bytes {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { bytes.map(|bytes| vandq_u8(bytes, vdupq_n_u8(15))) }
+        unsafe { four!(i => vandq_u8(bytes[i], vdupq_n_u8(15))) }
     }
 
     #[inline(always)]
     fn high(bytes: Self::Bytes) -> Self::Bytes {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { bytes.map(|bytes| vshrq_n_u8::<4>(bytes)) }
+        unsafe { four!(i => vshrq_n_u8::<4>(bytes[i])) }
     }
 
     #[inline(always)]
@@ -417,7 +499,7 @@ impl<const INTS: u8> Rows for Neon<INTS> {
         unsafe {
             // One shift brings the bits to their place, right if its count is negative; the mask takes the rest away.
             let (by, mask) = (vdupq_n_s8((left as i32 - right as i32) as i8), vdupq_n_u8(mask << left));
-            [0, 1, 2, 3].map(|i| vorrq_u8(base[i], vandq_u8(vshlq_u8(plane[i], by), mask)))
+            four!(i => vorrq_u8(base[i], vandq_u8(vshlq_u8(plane[i], by), mask)))
         }
     }
 
@@ -426,7 +508,7 @@ impl<const INTS: u8> Rows for Neon<INTS> {
         // SAFETY: called only under NEON; the table is as long as the load.
         unsafe {
             let table = vld1q_u8(table.as_ptr());
-            bytes.map(|bytes| vqtbl1q_u8(table, bytes))
+            four!(i => vqtbl1q_u8(table, bytes[i]))
         }
     }
 
@@ -439,7 +521,7 @@ impl<const INTS: u8> Rows for Neon<INTS> {
             // Each mask byte to its eight lanes, then its bit tested there.
             let bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
             let spread = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
-            [0, 1, 2, 3].map(|i| {
+            four!(i => {
                 let mask = vqtbl1q_u8(mask, vaddq_u8(spread, vdupq_n_u8(2 * i as u8)));
                 vbslq_u8(vtstq_u8(mask, bits), vsubq_u8(from, bytes[i]), bytes[i])
             })
@@ -462,7 +544,8 @@ impl<const INTS: u8> Rows for Neon<INTS> {
     fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints {
         // SAFETY: called only under NEON; no memory is touched.
         unsafe {
-            let a = vreinterpretq_s8_s32(vdupq_n_s32(activations));
+            let words = vdupq_n_s32(activations);
+            let a = vreinterpretq_s8_s32(words);
             // Bytes above 127 are multiplied less 128, and 128 times the activations added.
             let apart = WIDE && INTS != I8MM;
             let total: i32 = activations.to_le_bytes().into_iter().map(|byte| i32::from(byte as i8)).sum();
@@ -473,8 +556,8 @@ impl<const INTS: u8> Rows for Neon<INTS> {
                     out[i] = vaddq_s32(out[i], vdupq_n_s32(total << 7));
                 }
                 out[i] = match INTS {
-                    I8MM => usdot::<0>(out[i], bytes, a),
-                    DOTPROD => sdot::<0>(out[i], bytes, a),
+                    I8MM => usdot::<0>(out[i], bytes, words),
+                    DOTPROD => sdot::<0>(out[i], bytes, words),
                     _ => {
                         let bytes = vreinterpretq_s8_u8(bytes);
                         let low = vpaddlq_s16(vmull_s8(vget_low_s8(bytes), vget_low_s8(a)));
@@ -495,26 +578,31 @@ impl<const INTS: u8> Rows for Neon<INTS> {
         blocks: &[Block],
         sums: &mut [Self; T],
     ) {
-        Self::quarters::<F, T, Q>(quads, first, part, scale, blocks, sums);
+        let (words, begin) = (Self::words::<T, Q>(blocks, first), Self::begin::<F, T, Q>(blocks, part));
+        let operands = Operands { first, words, begin, blocks };
+        Self::step_of_four_rows::<F, T, Q, 0>(quads, &operands, scale, sums);
+        Self::step_of_four_rows::<F, T, Q, 1>(quads, &operands, scale, sums);
+        Self::step_of_four_rows::<F, T, Q, 2>(quads, &operands, scale, sums);
+        Self::step_of_four_rows::<F, T, Q, 3>(quads, &operands, scale, sums);
     }
 
     #[inline(always)]
     fn floats(ints: Self::Ints) -> Self {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { Self(ints.map(|ints| vcvtq_f32_s32(ints))) }
+        unsafe { Self(four!(i => vcvtq_f32_s32(ints[i]))) }
     }
 
     #[inline(always)]
     fn round(self) -> Self::Ints {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { self.0.map(|lanes| vcvtnq_s32_f32(lanes)) }
+        unsafe { four!(i => vcvtnq_s32_f32(self.0[i])) }
     }
 
     #[inline(always)]
     fn narrow(ints: Self::Ints) -> [u8; 16] {
         // SAFETY: called only under NEON; the array is as long as the store.
         unsafe {
-            let ints = ints.map(|ints| vmovn_s32(ints));
+            let ints = four!(i => vmovn_s32(ints[i]));
             let halves =
                 [vmovn_s16(vcombine_s16(ints[0], ints[1])), vmovn_s16(vcombine_s16(ints[2], ints[3]))];
             let mut out = [0; 16];
@@ -534,7 +622,7 @@ impl<const INTS: u8> Rows for Neon<INTS> {
         // SAFETY: called only under NEON; each quarter is as long as the load.
         unsafe {
             let (quarters, _) = from.as_chunks::<8>();
-            Self([0, 1, 2, 3].map(|i| vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(quarters[i].as_ptr())))))
+            Self(four!(i => vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(quarters[i].as_ptr())))))
         }
     }
 
@@ -543,7 +631,7 @@ impl<const INTS: u8> Rows for Neon<INTS> {
         // SAFETY: called only under NEON; each quarter is as long as the load.
         unsafe {
             let (quarters, _) = from.as_chunks::<4>();
-            Self([0, 1, 2, 3].map(|i| vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(quarters[i].as_ptr())))))
+            Self(four!(i => vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(quarters[i].as_ptr())))))
         }
     }
 
@@ -593,15 +681,29 @@ impl<const INTS: u8> Rows for Neon<INTS> {
 
     #[inline(always)]
     fn prefetch(from: &[u8]) {
-        let mut line = 0;
-        while line < from.len() {
-            let address = from.as_ptr().wrapping_add(line + PREFETCH_BYTES);
-            // SAFETY: a prefetch of any address is allowed: it never faults. `_prefetch` is not stable.
-            unsafe {
-                asm!("prfm pldl1keep, [{address}]", address = in(reg) address, options(nostack, preserves_flags, readonly));
-            }
-            line += 64;
+        ask_for(from.as_ptr().wrapping_add(PREFETCH_BYTES), from.len());
+    }
+
+    #[inline(always)]
+    fn fetch<T>(from: &[T]) {
+        ask_for(from.as_ptr().cast(), size_of_val(from));
+    }
+}
+
+/// Asks for the cache lines of some bytes, which need not exist.
+#[inline(always)]
+fn ask_for(from: *const u8, len: usize) {
+    let mut line = 0;
+    while line < len {
+        // SAFETY: a prefetch of any address is allowed: it never faults. `_prefetch` is not stable.
+        unsafe {
+            asm!(
+                "prfm pldl1keep, [{address}]",
+                address = in(reg) from.wrapping_add(line),
+                options(nostack, preserves_flags, readonly),
+            );
         }
+        line += 64;
     }
 }
 
@@ -622,25 +724,19 @@ macro_rules! entries {
 }
 
 pub(super) mod neon {
-    use super::{
-        AttentionTask, Block, BlockType, Gate, KvType, MatmulTask, Neon, PackedTask, Part, Tile, WIDENING,
-        attention, loops, packed, with_loops,
-    };
+    use super::super::*;
+    use super::{Neon, WIDENING};
     with_loops!(entries "neon", Neon<WIDENING>);
 }
 
 pub(super) mod dotprod {
-    use super::{
-        AttentionTask, Block, BlockType, DOTPROD, Gate, KvType, MatmulTask, Neon, PackedTask, Part, Tile,
-        attention, loops, packed, with_loops,
-    };
+    use super::super::*;
+    use super::{DOTPROD, Neon};
     with_loops!(entries "neon,dotprod", Neon<DOTPROD>);
 }
 
 pub(super) mod i8mm {
-    use super::{
-        AttentionTask, Block, BlockType, Gate, I8MM, KvType, MatmulTask, Neon, PackedTask, Part, Tile,
-        attention, loops, packed, with_loops,
-    };
+    use super::super::*;
+    use super::{I8MM, Neon};
     with_loops!(entries "neon,dotprod,i8mm", Neon<I8MM>);
 }

@@ -52,6 +52,7 @@ pub(crate) struct AttentionTask<'a> {
     /// `cap·tanh(score/cap)`; 0 is off.
     pub soft_cap: f32,
     /// Whether keys, values and weights enter the products as f32 even where a faster form is.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no faster form there"))]
     pub exact: bool,
 }
 
@@ -254,9 +255,9 @@ pub(crate) fn normalise(record: &[f32], out: &mut [f32]) {
 #[inline(always)]
 fn block_len<R: Rows>(left: usize) -> usize {
     match left {
-        12.. if R::TOKENS == 8 => 12,
-        4.. if R::TOKENS == 8 => 4,
-        3.. if R::TOKENS != 8 => 3,
+        12.. if R::REGISTERS == 32 => 12,
+        4.. if R::REGISTERS == 32 => 4,
+        3.. if R::REGISTERS != 32 => 3,
         2.. => 2,
         _ => 1,
     }
@@ -324,16 +325,16 @@ fn attend_page<P: Pairs>(
             continue;
         }
         match block.len() {
-            12 if P::Lanes::TOKENS == 8 => {
+            12 if P::Lanes::REGISTERS == 32 => {
                 attend_block::<P, 12>(page, block.start, queries, weights, state);
                 gather::<P, 6>(page, block.start, &weights[..6], state.sums);
                 gather::<P, 6>(page, block.start + 6, &weights[6..12], state.sums);
             }
-            4 if P::Lanes::TOKENS == 8 => {
+            4 if P::Lanes::REGISTERS == 32 => {
                 attend_block::<P, 4>(page, block.start, queries, weights, state);
                 gather::<P, 4>(page, block.start, &weights[..4], state.sums);
             }
-            3 if P::Lanes::TOKENS != 8 => {
+            3 if P::Lanes::REGISTERS != 32 => {
                 attend_block::<P, 3>(page, block.start, queries, weights, state);
                 gather::<P, 3>(page, block.start, &weights[..3], state.sums);
             }
@@ -478,7 +479,7 @@ fn gather<P: Pairs, const T: usize>(
     let vectors = page.task.head_width / 16;
     let sums = &mut sums[first * vectors..][..T * vectors];
     let mut vector = 0;
-    if P::Lanes::TOKENS == 8 {
+    if P::Lanes::REGISTERS == 32 {
         while vector + 4 <= vectors {
             gather_vectors::<P, T, 4>(weights, page.values, vector, vectors, sums);
             vector += 4;

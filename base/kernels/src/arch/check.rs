@@ -124,6 +124,12 @@ fn float_operations<R: Rows>(input: &Input, out: &mut Output) {
     out.push(("load", lanes(a)));
     out.push(("mul", lanes(a.mul(a))));
     out.push(("max", lanes(a.max(b))));
+    out.push(("add", lanes(a.add(b.mul(R::splat(0.1))))));
+    out.push(("any above", vec![u32::from(a.any_above(input.floats[1])), u32::from(a.any_above(126.9))]));
+    // AVX-512 has a power of its own.
+    if cfg!(target_arch = "aarch64") {
+        out.push(("exp2", lanes(a.mul(R::splat(1.03)).exp2())));
+    }
     out.push(("abs", lanes(a.abs())));
     // Of whole numbers, so that it is the same fused or not.
     out.push(("fma", lanes(a.fma(b, b))));

@@ -18,6 +18,8 @@ pub(crate) trait Rows: Lanes {
     type Ints: Copy;
     /// Tokens whose sums fit the registers: 4 or 8.
     const TOKENS: usize;
+    /// Values of sixteen lanes that the registers hold: 8 or 32.
+    const REGISTERS: usize = 8;
 
     fn bytes(from: &[u8; 64]) -> Self::Bytes;
     /// The low nibble of each byte.

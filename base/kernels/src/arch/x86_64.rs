@@ -429,6 +429,7 @@ impl Rows for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
     const TOKENS: usize = 8;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     fn bytes(from: &[u8; 64]) -> __m512i {
