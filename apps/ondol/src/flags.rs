@@ -65,6 +65,8 @@ pub(crate) enum Command {
     /// Measure how well a model predicts
     Eval(eval::Arguments),
     /// Print a completion script for a shell
+    /// Show, fill, check or empty the cache of packed weights
+    Cache(CacheFlags),
     Completions(CompletionsFlags),
 }
 
@@ -243,6 +245,19 @@ pub(crate) struct BenchFlags {
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsFlags {
     /// The shell
+#[derive(Debug, Args)]
+pub(crate) struct CacheFlags {
+    /// Pack the weights of these models now
+    #[arg(long, value_name = "MODEL", num_args = 1.., group = "work")]
+    pub fill: Vec<String>,
+    /// Read all of it, and remove what is damaged
+    #[arg(long, group = "work")]
+    pub verify: bool,
+    /// Remove all of it
+    #[arg(long, group = "work")]
+    pub clear: bool,
+}
+
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use engine::PackedStore;
-use registry::{Kept, PackedFolder};
+use registry::{Kept, PackedFolder, RegistryError};
 use weights::packed::{Part, SourceVersion};
 use weights::{Gguf, PackedError, PackedFile};
 
@@ -49,6 +49,11 @@ impl Keeper {
     /// The same for who measures: what is there is used, and nothing is written meanwhile.
     pub(crate) fn reader(&self) -> Option<Arc<dyn PackedStore>> {
         self.0.clone().map(|shared| Arc::new(Cache { shared, writes: false }) as Arc<dyn PackedStore>)
+    }
+
+    /// The folder itself; `None` when there is to be none.
+    pub(crate) fn folder(&self) -> Option<&PackedFolder> {
+        self.0.as_ref().map(|shared| &shared.folder)
     }
 
     /// Waits until everything is written, but not longer than this; then what is not stays for the next run.
@@ -123,6 +128,36 @@ impl PackedStore for Cache {
     }
 }
 
+/// For who wants the weights kept now, and waits for it.
+#[derive(Debug)]
+pub(crate) struct Filler<'a> {
+    folder: &'a PackedFolder,
+    outcome: Mutex<Option<Result<Kept, RegistryError>>>,
+}
+
+impl<'a> Filler<'a> {
+    pub(crate) fn new(folder: &'a PackedFolder) -> Self {
+        Self { folder, outcome: Mutex::default() }
+    }
+
+    /// What came of it; `None` when nothing was packed.
+    pub(crate) fn outcome(self) -> Option<Result<Kept, RegistryError>> {
+        self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PackedStore for Filler<'_> {
+    fn find(&self, path: &Path, file: &Gguf) -> Option<PackedFile> {
+        self.folder.find(path, &SourceVersion::of(file)?).ok()
+    }
+
+    fn keep(&self, path: &Path, file: &Gguf, parts: &Arc<[Part]>) {
+        let Some(version) = SourceVersion::of(file) else { return };
+        let outcome = self.folder.keep(path, &version, &Arc::downgrade(parts), &|| true);
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    }
+}
+
 /// Counted until dropped, however its thread ends.
 struct Writer(Arc<Shared>);
 
@@ -138,5 +173,62 @@ fn yield_to_everybody() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(19) {
         tracing::debug!(%error, "the priority stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernels::{BlockType, OwnForm};
+    use registry::PackedLimits;
+
+    use super::*;
+
+    /// A matrix that is just worth keeping, or just not.
+    fn parts(rows: usize) -> Arc<[Part]> {
+        let form = OwnForm { storage: Arc::new(vec![1u8; rows * 1088]), range: 0..rows * 1088 };
+        Arc::new([Part { name: "a".to_owned(), kind: BlockType::Q8_0, rows, columns: 1024, form }])
+    }
+
+    #[test]
+    fn kept_in_the_background_and_found_by_the_next() {
+        let home = tempfile::tempdir().expect("a folder");
+        let model = home.path().join(format!("sha256-{}", "7".repeat(64)));
+        let tiny = seeded::write_tiny(home.path(), seeded::Family::Llama, BlockType::Q8_0).expect("written");
+        std::fs::rename(tiny, &model).expect("renamed");
+        let file = Gguf::open(&model).expect("a model");
+        let limits = PackedLimits { spare_bytes: 0, ..PackedLimits::default() };
+        let keeper = Keeper::new(Some(PackedFolder::of_store(home.path(), limits)));
+        let store = keeper.store().expect("a store");
+
+        let small = parts((LEAST_BYTES - 1) / 1088 / 16 * 16);
+        store.keep(&model, &file, &small);
+        assert_eq!(keeper.folder().expect("a folder").list().expect("listed"), []);
+
+        let large = parts(LEAST_BYTES / 1088 / 16 * 16 + 16);
+        keeper.reader().expect("a reader").keep(&model, &file, &large);
+        assert!(store.find(&model, &file).is_none(), "who only reads has written");
+        store.keep(&model, &file, &large);
+        keeper.finish(Duration::from_secs(100));
+        let found = store.find(&model, &file).expect("it was kept");
+        assert_eq!(found.tensors().len(), 1);
+        found.verify().expect("it is sound");
+
+        let filler = Filler::new(keeper.folder().expect("a folder"));
+        filler.keep(&model, &file, &large);
+        assert!(matches!(filler.outcome(), Some(Ok(Kept::Already))));
+    }
+
+    #[test]
+    fn the_end_of_the_program_waits_a_moment_and_no_longer() {
+        let keeper =
+            Keeper::new(Some(PackedFolder::of_store(Path::new("/nowhere"), PackedLimits::default())));
+        keeper.finish(Duration::from_secs(100));
+        let shared = keeper.0.clone().expect("a folder");
+        shared.lock().writers = 1;
+        keeper.finish(Duration::from_millis(1));
+        assert!(shared.lock().stopping);
+        drop(Writer(shared));
+        keeper.finish(Duration::from_secs(100));
+        Keeper::default().finish(Duration::from_secs(100));
     }
 }

@@ -2,6 +2,7 @@
 //! `main`, once.
 
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod cp;
 pub(crate) mod eval;
@@ -63,6 +64,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Stop(flags) => stop::run(context, flags),
         Command::Serve(flags) => serve::run(context, flags),
         Command::Bench(flags) => bench::run(context, flags),
+        Command::Cache(flags) => cache::run(context, flags),
         Command::Eval(arguments) => eval::run(context, arguments),
         Command::Completions(flags) => completions::run(context, flags),
     }

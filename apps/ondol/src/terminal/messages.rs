@@ -196,6 +196,26 @@ messages! {
     SectionModel: "Model", "모델";
     SectionCapabilities: "Capabilities", "기능";
     SectionParameters: "Parameters", "매개변수";
+    // The cache of packed weights.
+    CacheOff: "the cache of packed weights is switched off: set ONDOL_PACKED_CACHE=on", "재배열한 가중치의 캐시가 꺼져 있습니다. ONDOL_PACKED_CACHE=on으로 켜세요";
+    CacheKept: "kept the packed weights of '{model}': {size}", "'{model}'의 재배열한 가중치를 보관했습니다: {size}";
+    CacheAlready: "nothing to do for '{model}'", "'{model}'{은/는} 할 일이 없습니다";
+    CacheNoRoom:
+        "no room to keep the packed weights of '{model}': {needed} are needed beside what stays free",
+        "'{model}'의 재배열한 가중치를 둘 자리가 없습니다. 남겨 둘 공간 말고 {needed}{이/가} 더 필요합니다";
+    CacheBusy:
+        "the packed weights of '{model}' are being written by another process, or its file is changing: try again",
+        "다른 프로세스가 '{model}'의 가중치를 쓰고 있거나 파일이 바뀌고 있습니다. 다시 시도하세요";
+    CacheCleared: "removed all packed weights", "재배열한 가중치를 모두 지웠습니다";
+    CacheSound: "sound", "이상 없음";
+    CacheDamaged: "damaged, removed", "손상되어 지움";
+    CacheOtherVersion: "of another version of Ondol", "다른 버전의 Ondol이 쓴 것";
+    CacheWasDamaged:
+        "{count} files of packed weights were damaged and removed: the models pack them again, look at the disk",
+        "재배열한 가중치 파일 {count}개가 손상되어 지웠습니다. 다시 만들어지지만 디스크를 점검하세요";
+    CacheCurrent: "current", "유효";
+    CacheStale: "stale", "쓸 수 없음";
+
     SectionSystem: "System", "시스템";
     SectionLicense: "License", "라이선스";
     SectionMetadata: "Metadata", "메타데이터";
