@@ -12,6 +12,7 @@ use registry::{
     TemplateDialect,
 };
 
+use crate::memory;
 use crate::packed::Keeper;
 use crate::parameters::Parameters;
 use crate::settings::Settings;
@@ -34,32 +35,38 @@ pub(crate) fn packed(settings: &Settings) -> Keeper {
     }))
 }
 
+/// How many models an engine is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Models {
+    /// One at a time, which has all the memory: a conversation in the terminal.
+    One,
+    /// As many as the settings say: a server.
+    Several,
+}
+
 /// The engine over a source of models.
-pub(crate) fn host(settings: &Settings, source: Arc<dyn ModelSource>, threads: Option<usize>) -> Host {
+pub(crate) fn host(
+    settings: &Settings,
+    source: Arc<dyn ModelSource>,
+    threads: Option<usize>,
+    models: Models,
+) -> Host {
     let standard = HostConfig::default();
+    let several = settings.models_max.unwrap_or(standard.models_max);
     let config = HostConfig {
         threads: threads.or(settings.threads),
         context_tokens: settings.context_tokens,
         keep_alive: settings.keep_alive.unwrap_or(standard.keep_alive),
-        models_max: settings.models_max.unwrap_or(standard.models_max),
+        models_max: if models == Models::One { 1 } else { several },
         sequences_max: settings.sequences_max.unwrap_or(standard.sequences_max),
         waiting_max: settings.waiting_max.unwrap_or(standard.waiting_max),
-        memory_free,
+        memory_bytes: settings.memory.and_then(|share| share.bytes(memory::free)),
+        load_wait: settings.load_wait.unwrap_or(standard.load_wait),
+        memory_free: memory::free,
         fresh_seed,
         ..standard
     };
     Host::new(source, config)
-}
-
-/// Bytes that programs may still take, as the kernel estimates them. Elsewhere than on Linux: not known.
-pub(crate) fn memory_free() -> Option<u64> {
-    available_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-/// The `MemAvailable` line of `/proc/meminfo` (proc(5)), which counts in units of 1024 bytes.
-fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// A number nobody can foresee: the keys of the standard library's hash maps come from the system's randomness.
@@ -172,15 +179,6 @@ fn located(entry: ModelEntry) -> LocatedModel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn free_memory() {
-        let meminfo = "MemTotal:       24576000 kB\nMemFree:         1000 kB\nMemAvailable:   20480 kB\n";
-        assert_eq!(available_bytes(meminfo), Some(20480 * 1024));
-        for odd in ["", "MemAvailable: lots", "MemAvailable: 99999999999999999999 kB"] {
-            assert_eq!(available_bytes(odd), None);
-        }
-    }
 
     #[test]
     fn fresh_seeds_differ() {

@@ -12,6 +12,7 @@ mod commands;
 mod flags;
 mod library;
 mod measure;
+mod memory;
 mod packed;
 mod parameters;
 mod remote;

@@ -11,6 +11,7 @@ use contract::KeepAlive;
 use registry::PackedLimits;
 
 use crate::flags::Global;
+use crate::memory::MemoryShare;
 use crate::terminal::failure::Failure;
 use crate::terminal::messages::{Language, Message, say};
 
@@ -31,6 +32,10 @@ pub(crate) struct Settings {
     pub context_tokens: Option<u32>,
     /// Most models in memory at once.
     pub models_max: Option<usize>,
+    /// What all models may take of the memory.
+    pub memory: Option<MemoryShare>,
+    /// How long a request may wait until there is room for its model.
+    pub load_wait: Option<Duration>,
     /// Answers of one model at once.
     pub sequences_max: Option<usize>,
     /// Requests for one model that may wait.
@@ -133,6 +138,13 @@ impl Settings {
             models_max: env
                 .number("ONDOL_MAX_LOADED_MODELS", "OLLAMA_MAX_LOADED_MODELS")?
                 .filter(|most| *most > 0),
+            memory: env.parsed("ONDOL_MEMORY", "ONDOL_MEMORY", Message::WantedMemory, MemoryShare::parse)?,
+            load_wait: env.parsed(
+                "ONDOL_LOAD_TIMEOUT",
+                "OLLAMA_LOAD_TIMEOUT",
+                Message::WantedDuration,
+                parse_load_wait,
+            )?,
             sequences_max: env.number("ONDOL_NUM_PARALLEL", "OLLAMA_NUM_PARALLEL")?.filter(|most| *most > 0),
             waiting_max: env.number("ONDOL_MAX_QUEUE", "OLLAMA_MAX_QUEUE")?,
             threads: env.number("ONDOL_THREADS", "ONDOL_THREADS")?.filter(|threads| *threads > 0),
@@ -259,6 +271,14 @@ pub(crate) fn parse_keep_alive(text: &str) -> Option<KeepAlive> {
     }
     let parsed = dialects::duration::parse(text).ok()?;
     Some(if parsed.negative { KeepAlive::Forever } else { KeepAlive::For(parsed.length) })
+}
+
+/// A time to wait; as with Ollama, zero and negative ones are for ever.
+fn parse_load_wait(text: &str) -> Option<Duration> {
+    Some(match parse_keep_alive(text)? {
+        KeepAlive::For(time) if !time.is_zero() => time,
+        KeepAlive::For(_) | KeepAlive::Forever => Duration::MAX,
+    })
 }
 
 /// On, off, or the most bytes that packed weights may take: `20G`, `20GB`, `20 GiB`, in units of 1024.
@@ -454,6 +474,8 @@ mod tests {
             ("OLLAMA_HOST", "127.0.0.3"),
             ("OLLAMA_KEEP_ALIVE", "10m"),
             ("OLLAMA_CONTEXT_LENGTH", "8192"),
+            ("ONDOL_MEMORY", "6G"),
+            ("OLLAMA_LOAD_TIMEOUT", "90s"),
             ("OLLAMA_ORIGINS", "https://a, https://b"),
             ("OLLAMA_NOHISTORY", "1"),
             ("ONDOL_API_KEYS", "one,two"),
@@ -462,6 +484,8 @@ mod tests {
         assert!(both.host_chosen);
         assert_eq!(both.keep_alive, Some(KeepAlive::For(Duration::from_secs(600))));
         assert_eq!(both.context_tokens, Some(8192));
+        assert_eq!(both.memory, Some(MemoryShare::Bytes(6 << 30)));
+        assert_eq!(both.load_wait, Some(Duration::from_secs(90)));
         assert_eq!(both.origins, ["https://a", "https://b"]);
         assert!(!both.history);
         assert_eq!(both.keys, ["one", "two"]);
@@ -540,6 +564,7 @@ mod tests {
             &[("ONDOL_PACKED_CACHE", "lots")],
             "ONDOL_PACKED_CACHE: 'lots' is not on, off or a size (say 20G)",
         );
+        check(&[("ONDOL_MEMORY", "lots")], "ONDOL_MEMORY: 'lots' is not a size or share (say 12G or 60%)");
         check(&[("ONDOL_HOST", "a b")], "ONDOL_HOST: 'a b' is not an address (say 127.0.0.1:11434)");
         check(&[("OLLAMA_CONTEXT_LENGTH", "-4")], "OLLAMA_CONTEXT_LENGTH: '-4' is not a whole number");
         check(

@@ -1,4 +1,5 @@
-//! What the crowds saw, side by side: medians of the rounds, their range, and how the first engine compares.
+//! What the crowds saw, side by side: medians of the rounds, their range, and how the first engine compares. Behind
+//! `serve`, which measures; this only shows.
 
 use serde_json::{Value as Json, json};
 

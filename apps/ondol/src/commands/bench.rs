@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context, flags: &BenchFlags) -> anyhow::Result<()> {
     let language = context.settings.language;
     let packed = context.packed.reader();
     let figures =
-        measure::run(located, &plan, packed.as_deref(), assemble::memory_free(), &mut |work, trained| {
+        measure::run(located, &plan, packed.as_deref(), crate::memory::free(), &mut |work, trained| {
             let values = [("work", &*work_name(language, work)), ("context", &*trained.to_string())];
             context.terminal.note(Message::BenchSkipped, &values);
         })?;

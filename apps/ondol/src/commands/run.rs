@@ -8,7 +8,7 @@ use std::sync::Arc;
 use contract::{Format, Generator, Input};
 
 use crate::answer::{self, AnswerError, View};
-use crate::assemble::{self, FileSource, StoreSource};
+use crate::assemble::{self, FileSource, Models, StoreSource};
 use crate::commands::{Context, talk};
 use crate::flags::{RunFlags, SamplingFlags};
 use crate::library::Library;
@@ -140,7 +140,7 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
             );
         }
         let source = Arc::new(FileSource { packed: context.packed.clone() });
-        let generator = Arc::new(assemble::host(settings, source, threads));
+        let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
         return Ok(Backend { generator, library: None });
     }
     let here = threads.is_some() || settings.models.is_some();
@@ -155,7 +155,7 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
             let store = assemble::store(settings)?;
             let packed = context.packed.clone();
             let source = Arc::new(StoreSource { store: Arc::clone(&store), packed });
-            let generator = Arc::new(assemble::host(settings, source, threads));
+            let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
             Backend { generator, library: Some(Library::Local(store)) }
         }
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use registry::Reach;
 
-use crate::assemble::{self, StoreSource};
+use crate::assemble::{self, Models, StoreSource};
 use crate::commands::Context;
 use crate::flags::ServeFlags;
 use crate::settings::{Host, invalid_setting};
@@ -41,7 +41,7 @@ pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
     let store = assemble::store(&context.settings)?;
     let threads = flags.threads.map(usize::from);
     let source = StoreSource { store: Arc::clone(&store), packed: context.packed.clone() };
-    let engine = assemble::host(&context.settings, Arc::new(source), threads);
+    let engine = assemble::host(&context.settings, Arc::new(source), threads, Models::Several);
     // Whoever may ask from elsewhere must not make this machine fetch from its own services.
     let reach = if host.is_loopback() { Reach::default() } else { Reach::Public };
     let services = server::Services {

@@ -102,8 +102,10 @@ messages! {
     ModelCannot: "model '{model}' does not support {what}", "모델 '{model}'{은/는} {what}{을/를} 지원하지 않습니다";
     ModelLoadFailed: "cannot load model '{model}': {cause}", "모델 '{model}'{을/를} 불러올 수 없습니다: {cause}";
     OutOfMemory:
-        "model '{model}' needs {needed} of memory, {free} are free: use a smaller context (--ctx) or model",
-        "모델 '{model}'에 메모리 {needed}{이/가} 필요하지만 {free}만 남았습니다. 문맥(--ctx)을 줄이거나 작은 모델을 쓰세요";
+        "model '{model}' needs {needed} of memory, {free} are there for models: use a smaller model or context, or raise \
+         ONDOL_MEMORY",
+        "모델 '{model}'에 메모리 {needed}{이/가} 필요하지만 모델에 쓸 수 있는 것은 {free}입니다. 작은 모델이나 짧은 문맥을 쓰거나 \
+         ONDOL_MEMORY를 늘리세요";
     ContextExceeded:
         "the prompt has {prompt} tokens, the context holds {context}: shorten it, or raise --ctx",
         "입력은 {prompt}토큰인데 문맥에는 {context}토큰만 들어갑니다. 입력을 줄이거나 --ctx를 늘리세요";
@@ -133,6 +135,7 @@ messages! {
         "모델을 둘 곳을 알 수 없습니다. HOME, ONDOL_HOME 또는 --models를 설정하세요";
     SettingInvalid: "{setting}: '{value}' is not {wanted}", "{setting}: '{value}'{은/는} {wanted}{이/가} 아닙니다";
     WantedDuration: "a duration (say 5m, 300 or -1)", "시간(예: 5m, 300, -1)";
+    WantedMemory: "a size or share (say 12G or 60%)", "크기나 비율(예: 12G, 60%)";
     WantedAddress: "an address (say 127.0.0.1:11434)", "주소(예: 127.0.0.1:11434)";
     WantedWholeNumber: "a whole number", "정수";
     WantedNumber: "a number", "숫자";
