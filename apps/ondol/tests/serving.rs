@@ -46,6 +46,27 @@ fn run_uses_the_server_and_ps_and_stop_see_it() {
 }
 
 #[test]
+fn several_models_share_the_memory() {
+    let home = Home::with_model("one");
+    for name in ["two", "three", "four"] {
+        home.succeeds(&["cp", "one", name]);
+    }
+    {
+        let _server = home.serve(&[("ONDOL_MAX_LOADED_MODELS", "2")]);
+        for name in ["one", "two", "three", "one", "four", "two"] {
+            home.succeeds(&["run", name, "hi", "-n", "2"]);
+            let running = home.succeeds(&["ps"]);
+            let rows: Vec<&str> = running.lines().skip(1).collect();
+            assert!((1..=2).contains(&rows.len()), "{running}");
+            assert!(rows.iter().any(|row| row.starts_with(&format!("{name}:latest"))), "{running}");
+        }
+    }
+    let _server = home.serve(&[("ONDOL_MEMORY", "1M")]);
+    let line = home.fails(&["run", "one", "hi", "-n", "2"]);
+    assert!(line.contains("ONDOL_MEMORY") && line.contains("needs"), "{line}");
+}
+
+#[test]
 fn it_ends_when_told() {
     for name in ["INT", "TERM"] {
         let home = Home::new();

@@ -1,7 +1,6 @@
 //! `ondol bench`: how fast a model is on this machine, and how far that is from what its memory allows. What is
 //! measured, and how, is in `measure`; engineers' tables come from `cargo xtask bench`, which runs this.
 
-use crate::assemble;
 use crate::commands::Context;
 use crate::flags::BenchFlags;
 use crate::measure::{self, Figures, Plan, Run, Work};
