@@ -6,6 +6,7 @@
 //! the repository itself.
 
 mod bench;
+mod emulated;
 mod journeys;
 mod supply;
 mod test;
@@ -22,6 +23,7 @@ cargo xtask COMMAND
   test                    everything: format, tidy, lints, tests, then the journeys with real weights
   test --fast             all of that but the journeys
   test --journeys [NAME]  only the journeys, or one of them
+  test --emulated aarch64 kernels and model on other processors, in an emulator (CONTRIBUTING.md says what it needs)
   bench WHAT [FILTER…]    speed of kernels, model, peers, serve or all of them, beside the machine's limits
                           (docs/reference/bench.md says more)
   shapes FOLDER [NAME…]   random weights in the shapes of real models, as GGUF files
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["test", "--fast"] => test::run(&root, test::Scope::Fast),
         ["test", "--journeys"] => test::run(&root, test::Scope::Journeys(None)),
         ["test", "--journeys", name] => test::run(&root, test::Scope::Journeys(Some((*name).to_owned()))),
+        ["test", "--emulated", name] => emulated::run(&root, name),
         ["bench", rest @ ..] => bench::run(&root, rest),
         ["shapes", rest @ ..] => bench::shapes(&root, rest),
         _ => {

@@ -263,7 +263,7 @@ type Words<const T: usize> = [[int32x4_t; T]; 2];
 impl<const INTS: u8> Neon<INTS> {
     /// Whether `T` tokens are multiplied in pairs, by `usmmla`. It does the work of two `usdot`, but two instructions bring
     /// the weights of eight columns into pairs of rows, and two for each pair of tokens bring its sums apart. A step of Q4_0
-    /// with eight tokens is 614 instructions instead of 673; with four quads nothing is saved.
+    /// with eight tokens is 617 instructions instead of 673; with four quads nothing is saved.
     const fn by_pairs<const T: usize, const Q: usize>() -> bool {
         INTS == I8MM && T == 8 && Q == 8
     }
