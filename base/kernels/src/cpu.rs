@@ -61,7 +61,7 @@ impl Cpu {
 
     /// Activations to int8, then groups of sixteen rows to threads.
     fn packed_matmul(&self, weights: &Packed, x: &mut Rows, out: &mut Rows) {
-        self.quantise(x);
+        self.quantise(x, weights.format.offset_bits());
         let task = PackedTask { weights, blocks: &x.blocks, tokens: x.rows };
         let groups = weights.rows.div_ceil(GROUP);
         // Small matrices are cut finer, so that every thread has some.
@@ -72,16 +72,20 @@ impl Cpu {
         self.pool.for_tiles(out.used_mut(), shape, |mut tile| arch::packed(level, &task, &mut tile));
     }
 
-    fn quantise(&self, x: &mut Rows) {
-        if x.blocks_valid {
+    /// `offset_bits` of 0 takes any blocks, since its kernels do not look at their offsets.
+    fn quantise(&self, x: &mut Rows, offset_bits: u32) {
+        if x.blocks_valid && (offset_bits == 0 || offset_bits == x.blocks_offset_bits) {
             return;
         }
+        // Q6_K stands beside the types without an offset in most mixtures.
+        let shift = if offset_bits == 0 { 5 } else { offset_bits };
+        x.blocks_offset_bits = shift;
         let steps = x.width / STEP;
         x.blocks.resize(x.rows * steps, Block::default());
         let (data, stride, width, level) = (&x.data, x.stride, x.width, self.level);
         let quantise = |token: usize, len: usize, blocks: &mut [Block]| {
             for t in 0..len {
-                arch::quantise(level, &data[(token + t) * stride..][..width], len, &mut blocks[t..]);
+                arch::quantise(level, &data[(token + t) * stride..][..width], shift, len, &mut blocks[t..]);
             }
         };
         // Whole tiles are shared out, the rest is little.
@@ -154,11 +158,16 @@ pub struct Rows {
     /// The same in int8, in tiles of tokens; made when the first packed matrix asks for it.
     blocks: Vec<Block>,
     blocks_valid: bool,
+    /// What the blocks' offsets are multiplied with, as a power of two.
+    blocks_offset_bits: u32,
 }
 
 impl Rows {
     fn new(width: usize) -> Self {
-        Self { width, stride: width.next_multiple_of(16).max(16), ..Self::default() }
+        // Rows that lie whole pages apart would share few lines of a cache.
+        let stride = width.next_multiple_of(16).max(16);
+        let stride = if stride.is_multiple_of(1024) { stride + 16 } else { stride };
+        Self { width, stride, ..Self::default() }
     }
 
     /// Sets the number of rows. Contents are unspecified, the padding is zero: it is never written.

@@ -85,6 +85,19 @@ impl Format {
         Some(Self { kind, quants_bytes, record_columns, record_bytes })
     }
 
+    /// The power of two that is added to a quant so that it is unsigned, as its exponent; 0 for types with minima.
+    pub(crate) const fn offset_bits(&self) -> u32 {
+        match self.kind {
+            BlockType::Q3_K => 2,
+            BlockType::Q4_0 => 3,
+            BlockType::Q5_0 => 4,
+            BlockType::Q6_K => 5,
+            BlockType::IQ2_XXS => 6,
+            BlockType::Q8_0 | BlockType::IQ4_NL | BlockType::IQ4_XS => 7,
+            _ => 0,
+        }
+    }
+
     const fn quants_plane(&self, columns: usize) -> usize {
         columns / STEP * self.quants_bytes
     }

@@ -124,7 +124,8 @@ fn machines() -> Vec<Cpu> {
 #[test]
 fn matmul_of_every_type_level_and_odd_shape() {
     for kind in BlockType::ALL {
-        for (rows, columns, tokens) in [(1, 256, 1), (7, 512, 2), (130, 768, 5), (64, 256, 9)] {
+        for (rows, columns, tokens) in [(1, 256, 1), (7, 512, 2), (130, 768, 5), (64, 256, 9), (72, 512, 29)]
+        {
             let mut numbers = Numbers(rows as u64);
             let bytes = numbers.blocks(kind, rows, columns);
             let x = numbers.rows(tokens, columns);
@@ -193,9 +194,10 @@ fn matmul_of_the_highest_and_lowest_quants() {
 #[test]
 fn a_row_is_the_same_alone_and_among_others() {
     let mut numbers = Numbers(5);
+    // Three groups: a pair, one beside it, and that one not full. Tokens: tiles of 8, 8, 4, 2 and 1.
     let (rows, columns) = (37, 512);
     let bytes = numbers.blocks(BlockType::Q4_K, rows, columns);
-    let x = numbers.rows(11, columns);
+    let x = numbers.rows(23, columns);
     for mut cpu in machines() {
         let weight = matrix(&mut cpu, BlockType::Q4_K, bytes.clone(), rows, columns);
         let mut run = |x: &[Vec<f32>]| {

@@ -309,8 +309,7 @@ impl<const INTS: u8> Neon<INTS> {
                 return ints;
             }
             for t in 0..T {
-                let minus = vld1q_dup_s32(&raw const blocks[t].minus[part]);
-                ints[t] = vshlq_s32(minus, vdupq_n_s32(F::OFFSET_BITS as i32));
+                ints[t] = vld1q_dup_s32(&raw const blocks[t].minus[part]);
             }
             if Self::by_pairs::<T, Q>() {
                 for t in 0..T / 2 {
@@ -439,14 +438,12 @@ struct Operands<'a, const T: usize> {
 }
 
 impl<const INTS: u8> Neon<INTS> {
-    /// A step of the rows `4·ROWS …`.
+    /// The integers of a step, or of half of one, for the rows `4·ROWS …`.
     #[inline(always)]
-    fn step_of_four_rows<F: Quants, const T: usize, const Q: usize, const ROWS: usize>(
+    fn four_rows<F: Quants, const T: usize, const Q: usize, const ROWS: usize>(
         quads: &[[uint8x16_t; 4]; 8],
         operands: &Operands<'_, T>,
-        scale: Self,
-        sums: &mut [Self; T],
-    ) {
+    ) -> [int32x4_t; T] {
         let Operands { first, words, begin, blocks } = operands;
         let mut ints = *begin;
         Self::add_products::<F, T, Q, ROWS>(&mut ints, quads, *first, &words[0], blocks);
@@ -456,11 +453,53 @@ impl<const INTS: u8> Neon<INTS> {
         if Self::by_pairs::<T, Q>() {
             Self::apart(&mut ints);
         }
+        ints
+    }
+
+    #[inline(always)]
+    fn operands<'a, F: Quants, const T: usize, const Q: usize>(
+        blocks: &'a [Block],
+        first: usize,
+        part: usize,
+    ) -> Operands<'a, T> {
+        let (words, begin) = (Self::words::<T, Q>(blocks, first), Self::begin::<F, T, Q>(blocks, part));
+        Operands { first, words, begin, blocks }
+    }
+
+    /// A step of the rows `4·ROWS …` of types with one scale.
+    #[inline(always)]
+    fn step_of_four_rows<F: Quants, const T: usize, const ROWS: usize>(
+        quads: &[[uint8x16_t; 4]; 8],
+        operands: &Operands<'_, T>,
+        scale: Self,
+        sums: &mut [Self; T],
+    ) {
+        let ints = Self::four_rows::<F, T, 8, ROWS>(quads, operands);
         // SAFETY: called only under NEON; no memory is touched.
         unsafe {
             for t in 0..T {
-                let worth = vmulq_n_f32(scale.0[ROWS], blocks[t].scale);
+                let worth = vmulq_n_f32(scale.0[ROWS], operands.blocks[t].scale);
                 sums[t].0[ROWS] = vfmaq_f32(sums[t].0[ROWS], vcvtq_f32_s32(ints[t]), worth);
+            }
+        }
+    }
+
+    /// The same of types with a scale for each half.
+    #[inline(always)]
+    fn halves_of_four_rows<F: Quants, const T: usize, const ROWS: usize>(
+        quads: &[[uint8x16_t; 4]; 8],
+        halves: &[Operands<'_, T>; 2],
+        scales: &[Self; 2],
+        sums: &mut [Self; T],
+    ) {
+        let first = Self::four_rows::<F, T, 4, ROWS>(quads, &halves[0]);
+        let last = Self::four_rows::<F, T, 4, ROWS>(quads, &halves[1]);
+        // SAFETY: called only under NEON; no memory is touched.
+        unsafe {
+            for t in 0..T {
+                let half = vmulq_f32(vcvtq_f32_s32(first[t]), scales[0].0[ROWS]);
+                let both = vfmaq_f32(half, vcvtq_f32_s32(last[t]), scales[1].0[ROWS]);
+                sums[t].0[ROWS] = vfmaq_n_f32(sums[t].0[ROWS], both, halves[0].blocks[t].scale);
             }
         }
     }
@@ -535,9 +574,9 @@ impl<const INTS: u8> Rows for Neon<INTS> {
     }
 
     #[inline(always)]
-    fn shifted(value: i32, left: u32) -> Self::Ints {
+    fn same(value: i32) -> Self::Ints {
         // SAFETY: called only under NEON; no memory is touched.
-        unsafe { [vdupq_n_s32(value << left); 4] }
+        unsafe { [vdupq_n_s32(value); 4] }
     }
 
     #[inline(always)]
@@ -570,20 +609,33 @@ impl<const INTS: u8> Rows for Neon<INTS> {
     }
 
     #[inline(always)]
-    fn step<F: Quants, const T: usize, const Q: usize>(
-        quads: &[Self::Bytes; 8],
-        first: usize,
-        part: usize,
-        scale: Self,
+    fn step<F: Quants, const T: usize, const G: usize>(
+        quants: &[&[u8]; G],
+        scales: &[[Self; 2]; G],
         blocks: &[Block],
-        sums: &mut [Self; T],
+        sums: &mut [[Self; T]; G],
     ) {
-        let (words, begin) = (Self::words::<T, Q>(blocks, first), Self::begin::<F, T, Q>(blocks, part));
-        let operands = Operands { first, words, begin, blocks };
-        Self::step_of_four_rows::<F, T, Q, 0>(quads, &operands, scale, sums);
-        Self::step_of_four_rows::<F, T, Q, 1>(quads, &operands, scale, sums);
-        Self::step_of_four_rows::<F, T, Q, 2>(quads, &operands, scale, sums);
-        Self::step_of_four_rows::<F, T, Q, 3>(quads, &operands, scale, sums);
+        for g in 0..G {
+            let mut quads = [Self::bytes(&[0; 64]); 8];
+            for q in 0..8 {
+                quads[q] = F::quad::<Self>(quants[g], q);
+            }
+            let (quads, scales, sums) = (&quads, &scales[g], &mut sums[g]);
+            if F::HALVES {
+                let halves =
+                    [Self::operands::<F, T, 4>(blocks, 0, 0), Self::operands::<F, T, 4>(blocks, 4, 1)];
+                Self::halves_of_four_rows::<F, T, 0>(quads, &halves, scales, sums);
+                Self::halves_of_four_rows::<F, T, 1>(quads, &halves, scales, sums);
+                Self::halves_of_four_rows::<F, T, 2>(quads, &halves, scales, sums);
+                Self::halves_of_four_rows::<F, T, 3>(quads, &halves, scales, sums);
+            } else {
+                let operands = Self::operands::<F, T, 8>(blocks, 0, 2);
+                Self::step_of_four_rows::<F, T, 0>(quads, &operands, scales[0], sums);
+                Self::step_of_four_rows::<F, T, 1>(quads, &operands, scales[0], sums);
+                Self::step_of_four_rows::<F, T, 2>(quads, &operands, scales[0], sums);
+                Self::step_of_four_rows::<F, T, 3>(quads, &operands, scales[0], sums);
+            }
+        }
     }
 
     #[inline(always)]

@@ -108,8 +108,8 @@ fn byte_operations<R: Rows>(input: &Input, out: &mut Output) {
     let table = input.other.first_chunk().expect("64 bytes are more than 16");
     out.push(("lookup", bytes::<R>(R::lookup(R::low(a), table))));
     out.push(("taken from", bytes::<R>(R::taken_from(a, input.mask, 128))));
-    let begin = R::shifted(input.activations >> 20, 7);
-    out.push(("shifted", ints::<R>(begin)));
+    let begin = R::same((input.activations >> 20) << 7);
+    out.push(("same", ints::<R>(begin)));
     out.push(("dot", ints::<R>(R::dot::<true>(begin, a, input.activations))));
     let narrow = R::bytes(&input.bytes.map(|byte| byte & 127));
     out.push(("dot of seven bits", ints::<R>(R::dot::<false>(begin, narrow, input.activations))));

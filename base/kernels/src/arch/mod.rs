@@ -139,7 +139,7 @@ macro_rules! with_loops {
             fn loops::to_f16(from: &[f32], to: &mut [u16]);
             fn loops::to_quants(kind: KvType, from: &[f32], quants: &mut [u8], scales: &mut [u16]);
             fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);
-            fn packed::quantise(x: &[f32], tile: usize, out: &mut [Block]);
+            fn packed::quantise(x: &[f32], shift: u32, tile: usize, out: &mut [Block]);
         }
     };
 }

@@ -12,10 +12,12 @@
 #![expect(clippy::needless_range_loop, reason = "register tiles are indexed in two directions at once")]
 #![expect(non_camel_case_types, reason = "the field's own names: Q4_K is written so everywhere")]
 
+use std::ops::Range;
+
 use super::rows::Rows;
 use crate::blocks::BlockType;
 use crate::codebooks::{IQ2_BYTES, IQ4_BYTES};
-use crate::pack::{GROUP, Group, Packed};
+use crate::pack::{GROUP, Group, Packed, STEP};
 use crate::pool::Tile;
 
 /// 32 activations of one token in int8.
@@ -28,7 +30,7 @@ pub(crate) struct Block {
     pub scale: f32,
     /// Σ quants · scale: of the first sixteen, the last sixteen, and all.
     pub sums: [f32; 3],
-    /// −Σ quants of the same.
+    /// −Σ quants of the same, times the offset of the weights that they were made for.
     pub minus: [i32; 3],
     /// Fills a cache line.
     _rest: u32,
@@ -78,49 +80,80 @@ pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
 }
 
 /// Tiles of tokens outside, groups inside: a tile's activations stay in the first-level cache while the task's weights,
-/// which fit the second level, pass by.
+/// which fit the second level, pass by. The first tile waits for memory; from the second on, loads of activations are
+/// what is scarce, and two groups share them.
 #[inline(always)]
 fn run<R: Rows, F: Quants>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
-    let steps = task.weights.columns / 32;
+    let steps = task.weights.columns / STEP;
     let columns = tile.columns();
+    let groups = columns.start / GROUP..columns.end.div_ceil(GROUP);
     let mut token = 0;
     while token < task.tokens {
         let len = tile_len(token, task.tokens);
-        let part =
-            TokenTile { blocks: &task.blocks[token * steps..][..len * steps], len, token, first: token == 0 };
-        for group in columns.start / GROUP..columns.end.div_ceil(GROUP) {
-            let rows = Rows16 {
-                weights: task.weights.group(group),
-                first: group * GROUP - columns.start,
-                count: GROUP.min(columns.end - group * GROUP),
-            };
-            multiply_tile::<R, F>(&rows, &part, tile);
+        let blocks = &task.blocks[token * steps..][..len * steps];
+        let part = TokenTile { blocks, len, token, first: token == 0 };
+        let mut group = groups.start;
+        if R::REGISTERS == 32 && !part.first && len >= 4 {
+            while group + 2 <= groups.end {
+                let pair = [Rows16::of(task, group, &columns), Rows16::of(task, group + 1, &columns)];
+                for from in (0..len).step_by(4) {
+                    multiply::<R, F, 4, 2>(&pair, &part, from, tile);
+                }
+                group += 2;
+            }
+        }
+        while group < groups.end {
+            multiply_tile::<R, F>(&[Rows16::of(task, group, &columns)], &part, tile);
+            group += 1;
         }
         token += len;
     }
 }
 
 #[inline(always)]
-fn multiply_tile<R: Rows, F: Quants>(rows: &Rows16<'_>, part: &TokenTile<'_>, tile: &mut Tile<'_>) {
+fn multiply_tile<R: Rows, F: Quants>(rows: &[Rows16<'_>; 1], part: &TokenTile<'_>, tile: &mut Tile<'_>) {
     match part.len {
-        8 if R::TOKENS == 8 => multiply::<R, F, 8>(rows, part, 0, tile),
+        8 if R::TOKENS == 8 => multiply::<R, F, 8, 1>(rows, part, 0, tile),
         8 => {
-            multiply::<R, F, 4>(rows, part, 0, tile);
-            multiply::<R, F, 4>(rows, part, 4, tile);
+            multiply::<R, F, 4, 1>(rows, part, 0, tile);
+            multiply::<R, F, 4, 1>(rows, part, 4, tile);
         }
-        4 => multiply::<R, F, 4>(rows, part, 0, tile),
-        2 => multiply::<R, F, 2>(rows, part, 0, tile),
-        _ => multiply::<R, F, 1>(rows, part, 0, tile),
+        4 => multiply::<R, F, 4, 1>(rows, part, 0, tile),
+        2 => multiply::<R, F, 2, 1>(rows, part, 0, tile),
+        _ => multiply::<R, F, 1, 1>(rows, part, 0, tile),
     }
 }
 
 /// A group, and where its outputs go.
+#[derive(Clone, Copy)]
 struct Rows16<'a> {
     weights: Group<'a>,
     /// First column in the output tile.
     first: usize,
     /// Rows that exist: sixteen but for the last group.
     count: usize,
+}
+
+impl<'a> Rows16<'a> {
+    #[inline(always)]
+    fn of(task: &PackedTask<'a>, group: usize, columns: &Range<usize>) -> Self {
+        Self {
+            weights: task.weights.group(group),
+            first: group * GROUP - columns.start,
+            count: GROUP.min(columns.end - group * GROUP),
+        }
+    }
+
+    #[inline(always)]
+    fn store<R: Rows>(&self, sums: R, row: &mut [f32]) {
+        let to = &mut row[self.first..self.first + self.count];
+        if let Some(lanes) = to.first_chunk_mut() {
+            return sums.store(lanes);
+        }
+        let mut lanes = [0.0; 16];
+        sums.store(&mut lanes);
+        to.copy_from_slice(&lanes[..self.count]);
+    }
 }
 
 /// The blocks of some tokens.
@@ -135,77 +168,142 @@ struct TokenTile<'a> {
     first: bool,
 }
 
-/// One group with `T` tokens of a tile, from `from_token` on.
+/// `G` groups with `T` tokens of a tile, from `from_token` on. Plain loops, no closures: those would not inherit the
+/// instruction set.
 #[inline(always)]
-fn multiply<R: Rows, F: Quants, const T: usize>(
-    rows: &Rows16<'_>,
+fn multiply<R: Rows, F: Quants, const T: usize, const G: usize>(
+    rows: &[Rows16<'_>; G],
     part: &TokenTile<'_>,
     from_token: usize,
     tile: &mut Tile<'_>,
 ) {
-    let Rows16 { weights, first, count } = *rows;
-    let mut sums = [R::zero(); T];
-    let records = weights.scales.chunks_exact(F::RECORD_BYTES);
-    let quants = weights.quants.chunks_exact(F::QUANTS_BYTES * F::STEPS);
-    for ((record, quants), blocks) in records.zip(quants).zip(part.blocks.chunks_exact(part.len * F::STEPS)) {
-        let header = F::header::<R>(record);
+    let mut sums = [[R::zero(); T]; G];
+    let records = rows[0].weights.scales.len() / F::RECORD_BYTES;
+    let mut planes = [Group { quants: &[], scales: &[] }; G];
+    for g in 0..G {
+        // The same lengths for all groups, so that the indices below are proven once.
+        planes[g].scales = &rows[g].weights.scales[..records * F::RECORD_BYTES];
+        planes[g].quants = &rows[g].weights.quants[..records * F::STEPS * F::QUANTS_BYTES];
+    }
+    let blocks = &part.blocks[..records * F::STEPS * part.len];
+    for record in 0..records {
+        let mut scales: [&[u8]; G] = [&[]; G];
+        let mut headers = [[R::zero(); 2]; G];
+        for g in 0..G {
+            scales[g] = &planes[g].scales[record * F::RECORD_BYTES..][..F::RECORD_BYTES];
+            headers[g] = F::header::<R>(scales[g]);
+        }
         for step in 0..F::STEPS {
-            let from = &quants[step * F::QUANTS_BYTES..][..F::QUANTS_BYTES];
-            if part.first && from_token == 0 {
-                R::prefetch(from);
-            }
-            let quads = F::quads::<R>(from);
-            let scale = F::scales::<R>(record, step, header);
-            let minus = F::minima::<R>(record, step, header);
-            let blocks = &blocks[step * part.len + from_token..][..T];
-            if F::HALVES {
-                // One half after the other: only one half's integers are in registers at a time.
-                R::step::<F, T, 4>(&quads, 0, 0, scale[0], blocks, &mut sums);
-                R::step::<F, T, 4>(&quads, 4, 1, scale[1], blocks, &mut sums);
-            } else {
-                R::step::<F, T, 8>(&quads, 0, 2, scale[0], blocks, &mut sums);
-            }
-            for t in 0..T {
-                if F::OFFSET_BITS == 0 && F::HALVES {
-                    sums[t] = sums[t].fma(minus[0], R::splat(blocks[t].sums[0]));
-                    sums[t] = sums[t].fma(minus[1], R::splat(blocks[t].sums[1]));
-                } else if F::OFFSET_BITS == 0 {
-                    sums[t] = sums[t].fma(minus[0], R::splat(blocks[t].sums[2]));
+            let at = record * F::STEPS + step;
+            let blocks = &blocks[at * part.len..][..part.len][from_token..][..T];
+            let mut quants: [&[u8]; G] = [&[]; G];
+            let mut factors = [[R::zero(); 2]; G];
+            let mut minima = [[R::zero(); 2]; G];
+            for g in 0..G {
+                quants[g] = &planes[g].quants[at * F::QUANTS_BYTES..][..F::QUANTS_BYTES];
+                if part.first && from_token == 0 {
+                    R::prefetch(quants[g]);
                 }
+                factors[g] = F::scales::<R>(scales[g], step, headers[g]);
+                minima[g] = F::minima::<R>(scales[g], step, headers[g]);
+            }
+            R::step::<F, T, G>(&quants, &factors, blocks, &mut sums);
+            if F::OFFSET_BITS == 0 {
+                add_minima::<R, F, T, G>(&minima, blocks, &mut sums);
             }
         }
     }
-    for t in 0..T {
-        let mut lanes = [0.0; 16];
-        sums[t].store(&mut lanes);
-        tile.row(part.token + from_token + t)[first..first + count].copy_from_slice(&lanes[..count]);
+    for g in 0..G {
+        for t in 0..T {
+            rows[g].store(sums[g][t], tile.row(part.token + from_token + t));
+        }
     }
 }
 
-/// `Q` quads with one scale, from `first` on: their integers, then `sums += integers · (scale·d)`. `part` names the sum of
-/// the activations that the offset is taken with.
+/// 32 columns: `sums += Σ(integers · scale) · d`, the two halves of types that have them added first.
 #[inline(always)]
-pub(super) fn step_part<R: Rows, F: Quants, const T: usize, const Q: usize>(
-    quads: &[R::Bytes; 8],
+pub(super) fn step_sums<R: Rows, F: Quants, const T: usize, const G: usize>(
+    quants: &[&[u8]; G],
+    scales: &[[R; 2]; G],
+    blocks: &[Block],
+    sums: &mut [[R; T]; G],
+) {
+    if F::HALVES {
+        // One half after the other: only one half's integers are in registers at a time.
+        let first = dots::<R, F, T, G, 4>(quants, 0, 0, blocks);
+        let mut halves = [[R::zero(); T]; G];
+        for g in 0..G {
+            for t in 0..T {
+                halves[g][t] = R::floats(first[g][t]).mul(scales[g][0]);
+            }
+        }
+        let last = dots::<R, F, T, G, 4>(quants, 4, 1, blocks);
+        for t in 0..T {
+            let activation = R::splat(blocks[t].scale);
+            for g in 0..G {
+                let both = halves[g][t].fma(R::floats(last[g][t]), scales[g][1]);
+                sums[g][t] = sums[g][t].fma(both, activation);
+            }
+        }
+    } else {
+        let ints = dots::<R, F, T, G, 8>(quants, 0, 2, blocks);
+        for t in 0..T {
+            let activation = R::splat(blocks[t].scale);
+            for g in 0..G {
+                sums[g][t] = sums[g][t].fma(R::floats(ints[g][t]), scales[g][0].mul(activation));
+            }
+        }
+    }
+}
+
+/// The integers of `Q` quads from `first` on, offsets taken away. `part` names the sum of the activations that the offset is
+/// taken with.
+#[inline(always)]
+fn dots<R: Rows, F: Quants, const T: usize, const G: usize, const Q: usize>(
+    quants: &[&[u8]; G],
     first: usize,
     part: usize,
-    scale: R,
     blocks: &[Block],
-    sums: &mut [R; T],
-) {
-    let mut ints = [R::no_ints(); T];
+) -> [[R::Ints; T]; G] {
+    let mut ints = [[R::no_ints(); T]; G];
     if F::OFFSET_BITS > 0 {
         for t in 0..T {
-            ints[t] = R::shifted(blocks[t].minus[part], F::OFFSET_BITS);
+            let offset = R::same(blocks[t].minus[part]);
+            for g in 0..G {
+                ints[g][t] = offset;
+            }
         }
     }
-    for q in 0..Q {
+    for q in first..first + Q {
+        let mut bytes = [R::bytes(&[0; 64]); G];
+        for g in 0..G {
+            bytes[g] = F::quad::<R>(quants[g], q);
+        }
         for t in 0..T {
-            ints[t] = R::dot_of::<F>(ints[t], quads[first + q], blocks[t].quants[first + q]);
+            for g in 0..G {
+                ints[g][t] = R::dot_of::<F>(ints[g][t], bytes[g], blocks[t].quants[q]);
+            }
         }
     }
+    ints
+}
+
+/// `sums += minus · Σa·d`, for types with minima.
+#[inline(always)]
+fn add_minima<R: Rows, F: Quants, const T: usize, const G: usize>(
+    minus: &[[R; 2]; G],
+    blocks: &[Block],
+    sums: &mut [[R; T]; G],
+) {
     for t in 0..T {
-        sums[t] = sums[t].fma(R::floats(ints[t]), scale.mul(R::splat(blocks[t].scale)));
+        for g in 0..G {
+            if F::HALVES {
+                sums[g][t] = sums[g][t].fma(minus[g][0], R::splat(blocks[t].sums[0]));
+                sums[g][t] = sums[g][t].fma(minus[g][1], R::splat(blocks[t].sums[1]));
+            } else {
+                sums[g][t] = sums[g][t].fma(minus[g][0], R::splat(blocks[t].sums[2]));
+            }
+        }
     }
 }
 
@@ -237,8 +335,9 @@ pub(crate) trait Quants {
     /// Quants are stored with this power of two added; 0 for types that have minima instead.
     const OFFSET_BITS: u32;
 
-    /// Eight quads, `[row][4 columns]` each.
-    fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8];
+    /// Quad `q` of eight, `[row][4 columns]`. Asked for one by one, where it is multiplied, so that few of them take up
+    /// registers at a time.
+    fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes;
 
     /// What a record says for all its steps.
     fn header<R: Rows>(record: &[u8]) -> [R; 2];
@@ -270,50 +369,25 @@ fn halves<R: Rows>(record: &[u8], index: usize) -> R {
 }
 
 #[inline(always)]
-fn nibble_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-    let lines =
-        [R::bytes(line(from, 0)), R::bytes(line(from, 1)), R::bytes(line(from, 2)), R::bytes(line(from, 3))];
-    [
-        R::low(lines[0]),
-        R::low(lines[1]),
-        R::low(lines[2]),
-        R::low(lines[3]),
-        R::high(lines[0]),
-        R::high(lines[1]),
-        R::high(lines[2]),
-        R::high(lines[3]),
-    ]
+fn nibble_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+    let nibbles = R::bytes(line(from, q % 4));
+    if q < 4 { R::low(nibbles) } else { R::high(nibbles) }
 }
 
 #[inline(always)]
-fn five_bit_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-    let mut quads = nibble_quads::<R>(from);
-    let plane = R::bytes(line(from, 4));
-    for q in 0..8 {
-        quads[q] = R::plane(quads[q], plane, q as u32, 1, 4);
-    }
-    quads
+fn five_bit_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+    R::plane(nibble_quad::<R>(from, q), R::bytes(line(from, 4)), q as u32, 1, 4)
 }
 
 #[inline(always)]
-fn level_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-    let mut quads = nibble_quads::<R>(from);
-    for q in 0..8 {
-        quads[q] = R::lookup(quads[q], &IQ4_BYTES);
-    }
-    quads
+fn level_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+    R::lookup(nibble_quad::<R>(from, q), &IQ4_BYTES)
 }
 
 /// Bit pairs: four quads a byte.
 #[inline(always)]
-fn pair_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-    let lines = [R::bytes(line(from, 0)), R::bytes(line(from, 1))];
-    let none = R::bytes(&[0; 64]);
-    let mut quads = [none; 8];
-    for q in 0..8 {
-        quads[q] = R::plane(none, lines[q / 4], 2 * (q as u32 % 4), 3, 0);
-    }
-    quads
+fn pair_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+    R::plane(R::bytes(&[0; 64]), R::bytes(line(from, q / 4)), 2 * (q as u32 % 4), 3, 0)
 }
 
 /// One f16 scale for each 32, and a fixed offset.
@@ -329,8 +403,8 @@ macro_rules! half_scaled {
             const OFFSET_BITS: u32 = $bits;
 
             #[inline(always)]
-            fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-                $quads(from)
+            fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+                $quads(from, q)
             }
 
             #[inline(always)]
@@ -347,18 +421,14 @@ macro_rules! half_scaled {
 }
 
 #[inline(always)]
-fn byte_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-    let mut quads = [R::bytes(line(from, 0)); 8];
-    for q in 1..8 {
-        quads[q] = R::bytes(line(from, q));
-    }
-    quads
+fn byte_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+    R::bytes(line(from, q))
 }
 
-half_scaled!(Q4_0, 256, nibble_quads::<R>, offset 3, wide false);
-half_scaled!(Q5_0, 320, five_bit_quads::<R>, offset 4, wide false);
-half_scaled!(Q8_0, 512, byte_quads::<R>, offset 7, wide true);
-half_scaled!(Iq4Nl, 256, level_quads::<R>, offset 7, wide true);
+half_scaled!(Q4_0, 256, nibble_quad::<R>, offset 3, wide false);
+half_scaled!(Q5_0, 320, five_bit_quad::<R>, offset 4, wide false);
+half_scaled!(Q8_0, 512, byte_quad::<R>, offset 7, wide true);
+half_scaled!(Iq4Nl, 256, level_quad::<R>, offset 7, wide true);
 
 /// An f16 scale and an f16 minimum for each 32; the minimum is added.
 macro_rules! half_scaled_with_minimum {
@@ -372,8 +442,8 @@ macro_rules! half_scaled_with_minimum {
             const OFFSET_BITS: u32 = 0;
 
             #[inline(always)]
-            fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-                $quads(from)
+            fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+                $quads(from, q)
             }
 
             #[inline(always)]
@@ -394,8 +464,8 @@ macro_rules! half_scaled_with_minimum {
     };
 }
 
-half_scaled_with_minimum!(Q4_1, 256, nibble_quads::<R>);
-half_scaled_with_minimum!(Q5_1, 320, five_bit_quads::<R>);
+half_scaled_with_minimum!(Q4_1, 256, nibble_quad::<R>);
+half_scaled_with_minimum!(Q5_1, 320, five_bit_quad::<R>);
 
 /// 6-bit scales and minima of eight steps, under an f16 each.
 macro_rules! super_scaled_with_minimum {
@@ -409,8 +479,8 @@ macro_rules! super_scaled_with_minimum {
             const OFFSET_BITS: u32 = 0;
 
             #[inline(always)]
-            fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-                $quads(from)
+            fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+                $quads(from, q)
             }
 
             #[inline(always)]
@@ -431,8 +501,8 @@ macro_rules! super_scaled_with_minimum {
     };
 }
 
-super_scaled_with_minimum!(Q4_K, 256, nibble_quads::<R>);
-super_scaled_with_minimum!(Q5_K, 320, five_bit_quads::<R>);
+super_scaled_with_minimum!(Q4_K, 256, nibble_quad::<R>);
+super_scaled_with_minimum!(Q5_K, 320, five_bit_quad::<R>);
 
 /// Two bits; a 4-bit scale and minimum for each sixteen.
 struct Q2_K;
@@ -445,8 +515,8 @@ impl Quants for Q2_K {
     const OFFSET_BITS: u32 = 0;
 
     #[inline(always)]
-    fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-        pair_quads::<R>(from)
+    fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+        pair_quad::<R>(from, q)
     }
 
     #[inline(always)]
@@ -480,8 +550,8 @@ macro_rules! signed_halves {
             const OFFSET_BITS: u32 = $bits;
 
             #[inline(always)]
-            fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-                $quads(from)
+            fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+                $quads(from, q)
             }
 
             #[inline(always)]
@@ -500,27 +570,17 @@ macro_rules! signed_halves {
 }
 
 #[inline(always)]
-fn six_bit_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-    let mut quads = nibble_quads::<R>(from);
-    let planes = [R::bytes(line(from, 4)), R::bytes(line(from, 5))];
-    for q in 0..8 {
-        quads[q] = R::plane(quads[q], planes[q / 4], 2 * (q as u32 % 4), 3, 4);
-    }
-    quads
+fn six_bit_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+    R::plane(nibble_quad::<R>(from, q), R::bytes(line(from, 4 + q / 4)), 2 * (q as u32 % 4), 3, 4)
 }
 
 #[inline(always)]
-fn three_bit_quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-    let mut quads = pair_quads::<R>(from);
-    let plane = R::bytes(line(from, 2));
-    for q in 0..8 {
-        quads[q] = R::plane(quads[q], plane, q as u32, 1, 2);
-    }
-    quads
+fn three_bit_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+    R::plane(pair_quad::<R>(from, q), R::bytes(line(from, 2)), q as u32, 1, 2)
 }
 
-signed_halves!(Q6_K, 384, six_bit_quads::<R>, offset 5);
-signed_halves!(Q3_K, 192, three_bit_quads::<R>, offset 2);
+signed_halves!(Q6_K, 384, six_bit_quad::<R>, offset 5);
+signed_halves!(Q3_K, 192, three_bit_quad::<R>, offset 2);
 
 /// Sixteen uneven levels, a signed scale each 32 under one f16.
 struct Iq4Xs;
@@ -533,8 +593,8 @@ impl Quants for Iq4Xs {
     const OFFSET_BITS: u32 = 7;
 
     #[inline(always)]
-    fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-        level_quads::<R>(from)
+    fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+        level_quad::<R>(from, q)
     }
 
     #[inline(always)]
@@ -558,15 +618,11 @@ impl Quants for Iq2Xxs {
     const OFFSET_BITS: u32 = 6;
 
     #[inline(always)]
-    fn quads<R: Rows>(from: &[u8]) -> [R::Bytes; 8] {
-        let mut quads = pair_quads::<R>(from);
+    fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
         let (masks, _) = line(from, 2).as_chunks::<8>();
-        for q in 0..8 {
-            // 64 + level where the sign is positive, 64 − level = 128 − (64 + level) where it is negative.
-            let level = R::lookup(quads[q], &IQ2_BYTES);
-            quads[q] = R::taken_from(level, u64::from_le_bytes(masks[q]), 128);
-        }
-        quads
+        // 64 + level where the sign is positive, 64 − level = 128 − (64 + level) where it is negative.
+        let level = R::lookup(pair_quad::<R>(from, q), &IQ2_BYTES);
+        R::taken_from(level, u64::from_le_bytes(masks[q]), 128)
     }
 
     #[inline(always)]
@@ -584,7 +640,7 @@ impl Quants for Iq2Xxs {
 ///
 /// `scale = max|x| / 127`, `quant = round(x / scale)`, ties to even.
 #[inline(always)]
-pub(crate) fn quantise<R: Rows>(x: &[f32], tile: usize, out: &mut [Block]) {
+pub(crate) fn quantise<R: Rows>(x: &[f32], shift: u32, tile: usize, out: &mut [Block]) {
     let (steps, _) = x.as_chunks::<32>();
     for (x, out) in steps.iter().zip(out.iter_mut().step_by(tile)) {
         let (halves, _) = x.as_chunks::<16>();
@@ -605,6 +661,6 @@ pub(crate) fn quantise<R: Rows>(x: &[f32], tile: usize, out: &mut [Block]) {
         // Numbers that are not finite give anything here, and a scale that is not finite beside it.
         sums[2] = sums[0].wrapping_add(sums[1]);
         out.sums = sums.map(|sum| sum as f32 * out.scale);
-        out.minus = sums.map(i32::wrapping_neg);
+        out.minus = sums.map(|sum| sum.wrapping_neg() << shift);
     }
 }

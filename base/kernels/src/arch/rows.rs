@@ -33,22 +33,20 @@ pub(crate) trait Rows: Lanes {
     /// `from - byte` where the mask's bit of that byte is set, the byte itself elsewhere.
     fn taken_from(bytes: Self::Bytes, mask: u64, from: u8) -> Self::Bytes;
     fn no_ints() -> Self::Ints;
-    /// `value · 2^left` in every lane.
-    fn shifted(value: i32, left: u32) -> Self::Ints;
+    /// The value in every lane.
+    fn same(value: i32) -> Self::Ints;
     /// `sum[r] + Σ bytes[4r + i] · activations[i]`; bytes above 127 only if `WIDE`.
     fn dot<const WIDE: bool>(sum: Self::Ints, bytes: Self::Bytes, activations: i32) -> Self::Ints;
-    /// `Q` quads with one scale, from `first` on, and `T` tokens: see `packed::step_part`. For instruction sets that want
-    /// their registers in another order; integers and the order in f32 stay the same.
+    /// 32 columns of `G` groups with `T` tokens: see `packed::step_sums`. For instruction sets that want their registers in
+    /// another order; integers and the order in f32 stay the same.
     #[inline(always)]
-    fn step<F: Quants, const T: usize, const Q: usize>(
-        quads: &[Self::Bytes; 8],
-        first: usize,
-        part: usize,
-        scale: Self,
+    fn step<F: Quants, const T: usize, const G: usize>(
+        quants: &[&[u8]; G],
+        scales: &[[Self; 2]; G],
         blocks: &[Block],
-        sums: &mut [Self; T],
+        sums: &mut [[Self; T]; G],
     ) {
-        packed::step_part::<Self, F, T, Q>(quads, first, part, scale, blocks, sums);
+        packed::step_sums::<Self, F, T, G>(quants, scales, blocks, sums);
     }
     fn floats(ints: Self::Ints) -> Self;
     /// To the nearest integer, ties to even; within i32.
@@ -122,8 +120,8 @@ impl Rows for Portable {
     }
 
     #[inline(always)]
-    fn shifted(value: i32, left: u32) -> [i32; 16] {
-        [value << left; 16]
+    fn same(value: i32) -> [i32; 16] {
+        [value; 16]
     }
 
     #[inline(always)]

@@ -292,10 +292,10 @@ impl<const VNNI: bool> Rows for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn shifted(value: i32, left: u32) -> Self::Ints {
+    fn same(value: i32) -> Self::Ints {
         // SAFETY: called only under AVX2; no memory is touched.
         unsafe {
-            let ints = _mm256_sll_epi32(_mm256_set1_epi32(value), _mm_cvtsi32_si128(left as i32));
+            let ints = _mm256_set1_epi32(value);
             (ints, ints)
         }
     }
@@ -485,9 +485,9 @@ impl Rows for Avx512 {
     }
 
     #[inline(always)]
-    fn shifted(value: i32, left: u32) -> __m512i {
+    fn same(value: i32) -> __m512i {
         // SAFETY: called only under AVX-512; no memory is touched.
-        unsafe { _mm512_sll_epi32(_mm512_set1_epi32(value), _mm_cvtsi32_si128(left as i32)) }
+        unsafe { _mm512_set1_epi32(value) }
     }
 
     #[inline(always)]
