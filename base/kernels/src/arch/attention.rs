@@ -256,8 +256,7 @@ pub(crate) fn normalise(record: &[f32], out: &mut [f32]) {
 fn block_len<R: Rows>(left: usize) -> usize {
     match left {
         12.. if R::REGISTERS == 32 => 12,
-        4.. if R::REGISTERS == 32 => 4,
-        3.. if R::REGISTERS != 32 => 3,
+        4.. => 4,
         2.. => 2,
         _ => 1,
     }
@@ -330,13 +329,9 @@ fn attend_page<P: Pairs>(
                 gather::<P, 6>(page, block.start, &weights[..6], state.sums);
                 gather::<P, 6>(page, block.start + 6, &weights[6..12], state.sums);
             }
-            4 if P::Lanes::REGISTERS == 32 => {
+            4 => {
                 attend_block::<P, 4>(page, block.start, queries, weights, state);
                 gather::<P, 4>(page, block.start, &weights[..4], state.sums);
-            }
-            3 if P::Lanes::REGISTERS != 32 => {
-                attend_block::<P, 3>(page, block.start, queries, weights, state);
-                gather::<P, 3>(page, block.start, &weights[..3], state.sums);
             }
             2 => {
                 attend_block::<P, 2>(page, block.start, queries, weights, state);
@@ -380,15 +375,35 @@ fn attend_block<P: Pairs, const T: usize>(
 /// `q · key` of `T` states, one token a lane, pairs of elements in ascending order.
 #[inline(always)]
 fn scores<P: Pairs, const T: usize>(queries: &[P::Sixteen], keys: &[P::Sixteen]) -> [[P::Lanes; VECTORS]; T] {
-    let mut sums = [[P::Lanes::zero(); VECTORS]; T];
+    if P::Lanes::REGISTERS == 32 {
+        return vectors_of_scores::<P, T, VECTORS>(queries, keys, 0);
+    }
+    let mut scores = [[P::Lanes::zero(); VECTORS]; T];
+    for v in 0..VECTORS {
+        let one = vectors_of_scores::<P, T, 1>(queries, keys, v);
+        for t in 0..T {
+            scores[t][v] = one[t][0];
+        }
+    }
+    scores
+}
+
+/// The same for `V` vectors of tokens: as many as the registers hold.
+#[inline(always)]
+fn vectors_of_scores<P: Pairs, const T: usize, const V: usize>(
+    queries: &[P::Sixteen],
+    keys: &[P::Sixteen],
+    first: usize,
+) -> [[P::Lanes; V]; T] {
+    let mut sums = [[P::Lanes::zero(); V]; T];
     for (query, keys) in queries.iter().zip(keys.as_chunks::<VECTORS>().0) {
-        let mut pairs = [P::load(&keys[0]); VECTORS];
-        for v in 1..VECTORS {
-            pairs[v] = P::load(&keys[v]);
+        let mut pairs = [P::load(&keys[first]); V];
+        for v in 1..V {
+            pairs[v] = P::load(&keys[first + v]);
         }
         for t in 0..T {
             let query = P::splat(query, t);
-            for v in 0..VECTORS {
+            for v in 0..V {
                 sums[t][v] = P::add_products(sums[t][v], pairs[v], query);
             }
         }
@@ -485,12 +500,9 @@ fn gather<P: Pairs, const T: usize>(
             vector += 4;
         }
     }
-    while vector + 2 <= vectors {
-        gather_vectors::<P, T, 2>(weights, page.values, vector, vectors, sums);
-        vector += 2;
-    }
-    if vector < vectors {
+    while vector < vectors {
         gather_vectors::<P, T, 1>(weights, page.values, vector, vectors, sums);
+        vector += 1;
     }
 }
 

@@ -23,7 +23,10 @@ pub(crate) trait Lanes: Copy {
     fn exp2(self) -> Self {
         let mut lanes = [0.0; 16];
         self.store(&mut lanes);
-        Self::load(&lanes.map(exp2))
+        for lane in &mut lanes {
+            *lane = exp2(*lane);
+        }
+        Self::load(&lanes)
     }
 
     #[inline(always)]
