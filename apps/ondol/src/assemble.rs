@@ -56,6 +56,7 @@ pub(crate) fn host(
     let config = HostConfig {
         threads: threads.or(settings.threads),
         context_tokens: settings.context_tokens,
+        kv_type: settings.kv_type,
         keep_alive: settings.keep_alive.unwrap_or(standard.keep_alive),
         models_max: if models == Models::One { 1 } else { several },
         sequences_max: settings.sequences_max.unwrap_or(standard.sequences_max),

@@ -36,6 +36,9 @@ pub(crate) struct Global {
     /// Keep packed weights for the next start: on, off, or at most so much (say 20G)
     #[arg(long, global = true, value_name = "SIZE")]
     pub packed_cache: Option<String>,
+    /// How keys and values of past tokens are kept: f16, q8_0, q4_0 or f32
+    #[arg(long, global = true, value_name = "TYPE")]
+    pub kv_type: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -20,8 +20,6 @@ const PROBE_BYTES_MAX: u64 = 512 << 20;
 const PROBE_PASSES: usize = 6;
 /// Tokens of the prompt before the first token.
 const FIRST_PROMPT_TOKENS: usize = 4;
-/// Keys and values are stored as the engine does by default.
-const KV_TYPE: KvType = KvType::F16;
 
 /// What is measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +37,8 @@ pub(crate) struct Plan {
     pub threads: usize,
     /// An instruction set by name, instead of the best.
     pub kernels: Option<String>,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
 }
 
 /// What was found. Also what an engine beside ours prints for `cargo xtask bench peers`, as far as it knows.
@@ -48,6 +48,7 @@ pub(crate) struct Figures {
     pub version: &'static str,
     pub model: String,
     pub kernels: &'static str,
+    pub kv_type: &'static str,
     pub threads: usize,
     pub weight_bytes: u64,
     /// Bytes of weights that a decode step reads.
@@ -136,10 +137,10 @@ pub(crate) fn run(
     let (model, path) = (located.name.clone(), located.path.clone());
     let began = Instant::now();
     let mut compute = Cpu::with_level(plan.threads, level);
-    let options = LoadOptions { kv_type: KV_TYPE, memory_bytes: None, context_tokens: None };
+    let options = LoadOptions { kv_type: plan.kv_type, memory_bytes: None, context_tokens: None };
     let loaded = Loaded::load_kept(located, options, packed, &mut compute)?;
     let load = began.elapsed();
-    let mut bench = Bench::new(&loaded, compute)?;
+    let mut bench = Bench::new(&loaded, compute, plan.kv_type)?;
     bench.prefill(0, FIRST_PROMPT_TOKENS);
     let first_token = began.elapsed();
 
@@ -164,6 +165,7 @@ pub(crate) fn run(
         version: env!("CARGO_PKG_VERSION"),
         model,
         kernels: level.name(),
+        kv_type: plan.kv_type.name(),
         threads: bench.compute.threads(),
         weight_bytes: loaded.model.weight_bytes(),
         streamed_bytes: bench.streamed_bytes,
@@ -254,8 +256,8 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(loaded: &'a Loaded, mut compute: Cpu) -> anyhow::Result<Self> {
-        let pages = compute.pages(loaded.model.page_shape(KV_TYPE)).map_err(|error| GenerateError::Load {
+    fn new(loaded: &'a Loaded, mut compute: Cpu, kv_type: KvType) -> anyhow::Result<Self> {
+        let pages = compute.pages(loaded.model.page_shape(kv_type)).map_err(|error| GenerateError::Load {
             model: loaded.located.name.clone(),
             message: error.to_string(),
         })?;
@@ -296,7 +298,8 @@ impl<'a> Bench<'a> {
         let gb_per_s = match work {
             Work::Prefill { .. } => None,
             Work::Decode { tokens, context, batch } => {
-                let kv = self.loaded.model.context_bytes(KV_TYPE, PAGE_TOKENS) as f64 / PAGE_TOKENS as f64;
+                let kv = self.loaded.model.context_bytes(self.pages.shape().kv_type, PAGE_TOKENS) as f64
+                    / PAGE_TOKENS as f64;
                 let past = context.max(1) as f64 + tokens as f64 / 2.0;
                 let step_bytes = self.streamed_bytes as f64 + kv * past * batch as f64;
                 Some(tokens_per_s / sequences as f64 * step_bytes / 1e9)
@@ -406,6 +409,7 @@ mod tests {
             repeats: 2,
             threads: 2,
             kernels: None,
+            kv_type: KvType::F16,
         }
     }
 

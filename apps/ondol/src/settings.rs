@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::KeepAlive;
+use kernels::KvType;
 use registry::PackedLimits;
 
 use crate::flags::Global;
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub offline: bool,
     /// Bytes that kept packed weights may take; `None`: none are kept.
     pub packed_bytes_max: Option<u64>,
+    /// How keys and values of past tokens are kept.
+    pub kv_type: KvType,
     /// Certificate authorities that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
     /// The machine's proxies, for what is fetched.
@@ -153,6 +156,7 @@ impl Settings {
             keys,
             history: !env.switch("ONDOL_NOHISTORY", "OLLAMA_NOHISTORY"),
             offline: global.offline || env.switch("ONDOL_OFFLINE", "ONDOL_OFFLINE"),
+            kv_type: env.kv_type(global.kv_type.as_deref())?,
             packed_bytes_max: env.packed_cache(global.packed_cache.as_deref())?,
             ca_file: environment
                 .get("ONDOL_CA_FILE")
@@ -207,6 +211,13 @@ impl Reader<'_> {
             return Ok(Some(PackedLimits::default().total_bytes_max));
         };
         parse_packed_cache(value).ok_or_else(|| self.invalid(name, value, Message::WantedPackedCache))
+    }
+
+    fn kv_type(&self, flag: Option<&str>) -> Result<KvType, Failure> {
+        let of_flag = flag.map(|value| ("--kv-type", value));
+        let given = of_flag.or_else(|| self.environment.either("ONDOL_KV_TYPE", "OLLAMA_KV_CACHE_TYPE"));
+        let Some((name, value)) = given else { return Ok(KvType::default()) };
+        value.parse().map_err(|_| self.invalid(name, value, Message::WantedKvType))
     }
 
     fn number<T: std::str::FromStr>(&self, ours: &str, ollamas: &str) -> Result<Option<T>, Failure> {
@@ -522,6 +533,16 @@ mod tests {
     }
 
     #[test]
+    fn types_of_keys_and_values() {
+        assert_eq!(settings(&[]).kv_type, KvType::F16);
+        assert_eq!(settings(&[("OLLAMA_KV_CACHE_TYPE", "q8_0")]).kv_type, KvType::Q8_0);
+        let both = [("ONDOL_KV_TYPE", "q4_0"), ("OLLAMA_KV_CACHE_TYPE", "q8_0")];
+        assert_eq!(settings(&both).kv_type, KvType::Q4_0);
+        let flagged = Global { kv_type: Some("F16".to_owned()), ..Global::default() };
+        assert_eq!(read(&flagged, &both).expect("settings").kv_type, KvType::F16, "the flag goes first");
+    }
+
+    #[test]
     fn where_models_are() {
         let root = |global: &Global, variables: &[(&str, &str)]| {
             read(global, variables).and_then(|settings| settings.store_root()).ok()
@@ -565,6 +586,10 @@ mod tests {
             "ONDOL_PACKED_CACHE: 'lots' is not on, off or a size (say 20G)",
         );
         check(&[("ONDOL_MEMORY", "lots")], "ONDOL_MEMORY: 'lots' is not a size or share (say 12G or 60%)");
+        check(
+            &[("OLLAMA_KV_CACHE_TYPE", "q3_1")],
+            "OLLAMA_KV_CACHE_TYPE: 'q3_1' is not f16, q8_0, q4_0 or f32",
+        );
         check(&[("ONDOL_HOST", "a b")], "ONDOL_HOST: 'a b' is not an address (say 127.0.0.1:11434)");
         check(&[("OLLAMA_CONTEXT_LENGTH", "-4")], "OLLAMA_CONTEXT_LENGTH: '-4' is not a whole number");
         check(

@@ -49,12 +49,13 @@ pub fn tokens(loaded: &Loaded, text: &str) -> Result<(Vec<u32>, Vec<u32>), Gener
 pub fn windows(
     loaded: &Loaded,
     compute: &mut Cpu,
+    kv_type: KvType,
     tokens: &[u32],
     start: &[u32],
     window: usize,
     visit: &mut dyn FnMut(&Place<'_>),
 ) -> Result<(), GenerateError> {
-    let mut pages = compute.pages(loaded.model.page_shape(KvType::F16)).map_err(|error| {
+    let mut pages = compute.pages(loaded.model.page_shape(kv_type)).map_err(|error| {
         GenerateError::Load { model: loaded.located.name.clone(), message: error.to_string() }
     })?;
     let ids: Vec<u32> = (0..window.div_ceil(PAGE_TOKENS) as u32).collect();

@@ -18,6 +18,7 @@ pub(crate) fn run(context: &Context, flags: &BenchFlags) -> anyhow::Result<()> {
         repeats: usize::from(flags.repeat),
         threads: flags.threads.map(usize::from).or(context.settings.threads).unwrap_or(cores),
         kernels: flags.kernels.clone(),
+        kv_type: context.settings.kv_type,
     };
     let language = context.settings.language;
     let packed = context.packed.reader();
@@ -96,6 +97,7 @@ mod tests {
             version: "0",
             model: "smollm2".to_owned(),
             kernels: "avx2",
+            kv_type: "f16",
             threads: 2,
             weight_bytes: 98_000_000,
             streamed_bytes: 98_000_000,

@@ -123,13 +123,14 @@ impl Tally {
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let Measure::Ppl(arguments) = &arguments.measure;
     let source = context.model_source(&arguments.model)?;
-    measure(&source, context.packed.reader().as_deref(), arguments)
+    measure(&source, context.packed.reader().as_deref(), arguments, context.settings.kv_type)
 }
 
 fn measure(
     source: &Arc<dyn ModelSource>,
     packed: Option<&dyn PackedStore>,
     arguments: &Perplexity,
+    kv_type: KvType,
 ) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&arguments.text)
         .with_context(|| format!("cannot read {}", arguments.text.display()))?;
@@ -139,7 +140,7 @@ fn measure(
     let located = source.locate(&arguments.model)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut compute = Cpu::new(cores);
-    let options = LoadOptions { kv_type: KvType::F16, memory_bytes: None, context_tokens: None };
+    let options = LoadOptions { kv_type, memory_bytes: None, context_tokens: None };
     let loaded = Loaded::load_kept(located, options, packed, &mut compute)?;
     let trained = loaded.model.shape().context_tokens as usize;
     if !(2..=trained).contains(&arguments.window) {
@@ -161,11 +162,11 @@ fn measure(
         );
     }
     let (mut tally, began) = (Tally::default(), Instant::now());
-    perplexity::windows(&loaded, &mut compute, &tokens, &start, arguments.window, &mut |place| {
+    perplexity::windows(&loaded, &mut compute, kv_type, &tokens, &start, arguments.window, &mut |place| {
         tally.add(place, golden.as_ref());
     })?;
     let speed = tokens.len() as f64 / began.elapsed().as_secs_f64();
-    report(arguments, &tally, golden.as_ref(), tokens.len(), speed);
+    report(arguments, kv_type, &tally, golden.as_ref(), tokens.len(), speed);
     Ok(())
 }
 
@@ -174,7 +175,14 @@ fn read_golden(path: &std::path::Path) -> anyhow::Result<Golden> {
     serde_json::from_str(&text).with_context(|| format!("{} is not a reference", path.display()))
 }
 
-fn report(arguments: &Perplexity, tally: &Tally, golden: Option<&Golden>, tokens: usize, speed: f64) {
+fn report(
+    arguments: &Perplexity,
+    kv_type: KvType,
+    tally: &Tally,
+    golden: Option<&Golden>,
+    tokens: usize,
+    speed: f64,
+) {
     let perplexity = tally.perplexity();
     let compared = golden.map(|golden| {
         let difference = (perplexity / golden.perplexity - 1.0) * 100.0;
@@ -187,7 +195,7 @@ fn report(arguments: &Perplexity, tally: &Tally, golden: Option<&Golden>, tokens
     });
     if arguments.json {
         let mut out = serde_json::json!({
-            "model": arguments.model, "tokens": tokens, "scored": tally.scored, "window": arguments.window,
+            "model": arguments.model, "kv_type": kv_type.name(), "tokens": tokens, "scored": tally.scored, "window": arguments.window,
             "perplexity": perplexity, "tokens_per_second": speed,
         });
         if let (Some(golden), Some((difference, divergence, agreement, widest))) = (golden, compared) {
@@ -202,6 +210,7 @@ fn report(arguments: &Perplexity, tally: &Tally, golden: Option<&Golden>, tokens
     }
     println!("model                 {}", arguments.model);
     println!("tokens                {tokens} in {} windows of {}", tally.nll.len(), arguments.window);
+    println!("keys and values       {}", kv_type.name());
     println!("perplexity            {perplexity:.4}");
     println!("speed                 {speed:.1} tokens/s");
     if let (Some(golden), Some((difference, divergence, agreement, widest))) = (golden, compared) {

@@ -12,6 +12,7 @@ const KOREAN: &[(&str, &str)] = &[
     ("ondol models", "모델을 두는 곳 (기본: ~/.ondol)"),
     ("ondol offline", "네트워크를 쓰지 않습니다"),
     ("ondol packed_cache", "다음 시작을 위해 재배열한 가중치를 보관합니다: on, off 또는 크기 한도 (예: 20G)"),
+    ("ondol kv_type", "지난 토큰의 키와 값을 두는 형식: f16, q8_0, q4_0 또는 f32"),
     ("run", "모델을 실행합니다: 질문에 답하거나 대화합니다"),
     ("run model", "모델 이름 또는 .gguf 파일 경로"),
     ("run prompt", "질문. 없으면 대화를 시작합니다"),
