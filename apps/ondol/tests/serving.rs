@@ -1,4 +1,5 @@
-//! `serve` and those that speak to it: run, ps, stop, and how it ends.
+//! `serve` and those that speak to it: run, ps, stop, and how it ends; several models under one budget. The real binary,
+//! tiny seeded models.
 
 #![cfg(unix)]
 
