@@ -35,7 +35,10 @@ fn end(reason: FinishReason) -> Event {
         prompt_tokens: 11,
         cached_tokens: 4,
         generated_tokens: 2,
+        thinking_tokens: 1,
         total: Duration::from_millis(30),
+        prompt: Duration::from_millis(10),
+        generate: Duration::from_millis(16),
         ..Usage::default()
     };
     Event::Finished(Finished { reason, usage, context: Vec::new() })
@@ -46,11 +49,11 @@ fn token(bytes: &[u8], logprob: f32, top: Vec<TokenLogprob>) -> TokenLogprob {
 }
 
 fn stream(mut answer: Answer, events: &[Event]) -> String {
-    events.iter().filter_map(|event| answer.chunks(event)).collect()
+    events.iter().filter_map(|event| answer.chunks(0, event)).collect()
 }
 
 fn whole(mut answer: Answer, events: &[Event]) -> Value {
-    let bodies: Vec<_> = events.iter().filter_map(|event| answer.collect(event)).collect();
+    let bodies: Vec<_> = events.iter().filter_map(|event| answer.collect(0, event)).collect();
     assert_eq!(bodies.len(), 1, "one reply, at the end");
     serde_json::from_str(bodies[0].as_ref().unwrap()).unwrap()
 }
@@ -71,7 +74,7 @@ fn a_chat_as_chunks() {
         r#"{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#,
         r#"{"index":0,"delta":{"content":"안녕"},"logprobs":null,"finish_reason":null}]}"#,
         r#"{"index":0,"delta":{"content":"\"\n"},"logprobs":null,"finish_reason":null}]}"#,
-        r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}"#,
+        r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"timings":{"cache_n":4,"prompt_n":7,"prompt_ms":10.0,"prompt_per_token_ms":1.4285714285714286,"prompt_per_second":700.0,"predicted_n":2,"predicted_ms":16.0,"predicted_per_token_ms":8.0,"predicted_per_second":125.0}}"#,
     ];
     let expected: String = expected.iter().map(|choice| format!("{head}{choice}\n\n")).collect();
     assert_eq!(stream(answer(CHAT), &events), expected + "data: [DONE]\n\n");
@@ -92,7 +95,7 @@ fn usage_comes_last_and_is_null_before() {
         chunks[3]["usage"],
         json!({"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13,
             "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0,
+            "completion_tokens_details": {"reasoning_tokens": 1, "audio_tokens": 0,
                 "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}})
     );
 }
@@ -126,14 +129,23 @@ fn a_completion_whole_and_as_chunks() {
     assert_eq!(chunks[2]["choices"][0]["finish_reason"], "length");
 }
 
+/// The engine sends the prompt first; nothing says how likely its first token was.
 #[test]
-fn an_echo_stands_before_the_answer() {
-    let events = [Event::Started(Started::default()), text("x"), end(FinishReason::Stop)];
-    let rest = r#""prompt":"prompt ","echo":true"#;
-    assert_eq!(whole(answer(rest), &events)["choices"][0]["text"], "prompt x");
-    let chunks = chunks(&stream(answer(rest), &events));
-    assert_eq!(chunks[0]["choices"][0]["text"], "prompt ");
-    assert_eq!(chunks.len(), 3);
+fn an_echo_with_its_log_probabilities() {
+    let first = TokenLogprob { logprob: None, ..token(b"He", 0.0, vec![]) };
+    let rest_of_prompt = token(b"llo", -1.0, vec![token(b"y", -0.5, vec![])]);
+    let echoed = Event::Text(Delta { text: "Hello".to_owned(), logprobs: vec![first, rest_of_prompt] });
+    let said = Event::Text(Delta { text: "!".to_owned(), logprobs: vec![token(b"!", -0.25, vec![])] });
+    let events = [Event::Started(Started::default()), echoed, said, end(FinishReason::Length)];
+    let choice = &whole(answer(r#""prompt":"Hello","echo":true,"logprobs":1"#), &events)["choices"][0];
+    assert_eq!(choice["text"], "Hello!");
+    let expected = json!({
+        "tokens": ["He", "llo", "!"],
+        "token_logprobs": [null, -1.0, -0.25],
+        "top_logprobs": [null, {"y": -0.5}, {}],
+        "text_offset": [0, 2, 5],
+    });
+    assert_eq!(choice["logprobs"], expected);
 }
 
 #[test]
@@ -176,7 +188,7 @@ fn log_probabilities_of_completions_are_lists_side_by_side() {
 #[test]
 fn failures() {
     let check = |error: GenerateError, status: u16, expected: Value| {
-        let refused = answer(CHAT).collect(&Event::Failed(error.clone())).unwrap().unwrap_err();
+        let refused = answer(CHAT).collect(0, &Event::Failed(error.clone())).unwrap().unwrap_err();
         assert_eq!((refused.status, refused.body()), (status, json!({ "error": expected })));
         let events = [Event::Started(Started::default()), text("a"), Event::Failed(error)];
         let sent = stream(answer(CHAT), &events);

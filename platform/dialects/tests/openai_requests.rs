@@ -53,7 +53,7 @@ fn a_plain_chat() {
     let expected = Request::new("m", Input::Chat { messages, tools: Vec::new() });
     let parsed = chat(r#""stream":null"#);
     assert_eq!(parsed.request, expected);
-    assert!(!parsed.stream && !parsed.include_usage && parsed.echo.is_none() && parsed.warnings.is_empty());
+    assert!(!parsed.stream && !parsed.include_usage && !parsed.request.echo && parsed.warnings.is_empty());
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn prompts() {
     refuses_completion(r#""prompt":[1,"a"]"#, "prompt", "invalid_type", &type_error("an array"));
     refuses_completion(r#""prompt":[-1]"#, "prompt", "invalid_type", &type_error("an array"));
     refuses_completion(r#""prompt":[4294967296]"#, "prompt", "invalid_type", &type_error("an array"));
-    let two = "Unsupported value: 'prompt' does not support 2 prompts at once with this model. Only one is supported.";
-    refuses_completion(r#""prompt":["a","b"]"#, "prompt", "unsupported_value", two);
-    refuses_completion(r#""prompt":[[1],[2]]"#, "prompt", "unsupported_value", two);
+    refuses_completion(r#""prompt":["a",[1]]"#, "prompt", "invalid_type", &type_error("an array"));
+    refuses_completion(r#""prompt":[[1],[]]"#, "prompt", "invalid_type", &type_error("an array"));
+    refuses_completion(r#""prompt":[[1],2]"#, "prompt", "invalid_type", &type_error("an integer"));
     let empty = "Invalid 'prompt': empty array. Expected an array with minimum length 1, but got an empty array instead.";
     refuses_completion(r#""prompt":[]"#, "prompt", "empty_array", empty);
     let missing = "Missing required parameter: 'prompt'.";
@@ -140,7 +140,8 @@ fn completions() {
     assert_eq!(parsed.request.limits.new_tokens_max, Some(0));
     assert_eq!(parsed.request.logprobs, Some(5));
     assert_eq!(completion(r#""prompt":"p""#).request.limits.new_tokens_max, None);
-    assert_eq!(completion(r#""prompt":"p","echo":true"#).echo.as_deref(), Some("p"));
+    assert!(completion(r#""prompt":"p","echo":true"#).request.echo);
+    assert!(completion(r#""prompt":[1],"echo":true,"logprobs":1"#).request.echo);
     refuses_completion(
         r#""prompt":"p","logprobs":6"#,
         "logprobs",
@@ -148,28 +149,10 @@ fn completions() {
         "Invalid 'logprobs': integer above maximum value. Expected a value <= 5, but got 6 instead.",
     );
     refuses_completion(
-        r#""prompt":"p","echo":true,"logprobs":1"#,
-        "echo",
-        "invalid_value",
-        "Invalid 'echo': the log-probabilities of an echoed prompt are not supported yet.",
-    );
-    refuses_completion(
-        r#""prompt":[1],"echo":true"#,
-        "echo",
-        "invalid_value",
-        "Invalid 'echo': a prompt of token ids cannot be echoed.",
-    );
-    refuses_completion(
         r#""prompt":"p","suffix":"s""#,
         "suffix",
         "unsupported_parameter",
         "Unsupported parameter: 'suffix' is not supported with this model.",
-    );
-    refuses_completion(
-        r#""prompt":"p","best_of":3"#,
-        "best_of",
-        "unsupported_value",
-        "Unsupported value: 'best_of' does not support 3 with this model. Only 1 is supported.",
     );
 }
 
@@ -313,7 +296,6 @@ fn what_is_not_done_yet_is_refused_by_name() {
         (r#""verbosity":"low""#, "'low'", "Leave it out."),
         (r#""service_tier":"flex""#, "'flex'", "Leave it out."),
         (r#""skip_special_tokens":false"#, "'false'", "Only true is supported."),
-        (r#""n":2"#, "2", "Only 1 is supported."),
     ];
     for (rest, found, only) in values {
         let name = rest.split('"').nth(1).unwrap();

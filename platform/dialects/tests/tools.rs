@@ -148,7 +148,7 @@ fn openai_answer() -> openai::Answer {
 #[test]
 fn openai_chunks() {
     let mut answer = openai_answer();
-    let stream: String = events(false).iter().filter_map(|event| answer.chunks(event)).collect();
+    let stream: String = events(false).iter().filter_map(|event| answer.chunks(0, event)).collect();
     let deltas: Vec<Value> = stream
         .split("\n\n")
         .filter_map(|line| line.strip_prefix("data: ").filter(|line| *line != "[DONE]"))
@@ -173,7 +173,7 @@ fn openai_chunks() {
 fn openai_whole() {
     let whole = |events: Vec<Event>| {
         let mut answer = openai_answer();
-        let body = events.iter().find_map(|event| answer.collect(event)).unwrap().unwrap();
+        let body = events.iter().find_map(|event| answer.collect(0, event)).unwrap().unwrap();
         serde_json::from_str::<Value>(&body).unwrap()["choices"][0].clone()
     };
     let choice = whole(events(false));
@@ -220,6 +220,18 @@ fn ollama_lines_and_whole() {
         json!({"role": "assistant", "content": "I look.", "thinking": "음", "tool_calls": [weather, time]})
     );
     assert_eq!(whole["done_reason"], "stop");
+}
+
+#[test]
+fn numbers_beyond_any_machine_do_not_cost_a_call() {
+    let mut answer = ollama::Answer::new(ollama::Endpoint::Chat, "m", false);
+    let text = r#"{"a": [-1e999, 2e400], "b": "1e999 \" -", "c": -0.5}"#;
+    let begin = ToolCallPart::Begin { id: "c0".into(), name: "f".into() };
+    let parts = [begin, ToolCallPart::Arguments(text.into()), ToolCallPart::End { complete: true }];
+    let lines = parts.into_iter().filter_map(|part| answer.line(&call(0, part), UNIX_EPOCH));
+    let line: Value = serde_json::from_str(&lines.collect::<String>()).unwrap();
+    let arguments = &line["message"]["tool_calls"][0]["function"]["arguments"];
+    assert_eq!(*arguments, json!({"a": [-f64::MAX, f64::MAX], "b": "1e999 \" -", "c": -0.5}));
 }
 
 /// What the server writes, the client reads as the same events, but for how arguments are cut and spaced.

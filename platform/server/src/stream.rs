@@ -23,13 +23,15 @@ use crate::problem::json;
 
 /// The engine's end.
 struct Sink {
-    events: mpsc::Sender<Event>,
+    /// Which of the reply's sequences this is.
+    sequence: usize,
+    events: mpsc::Sender<(usize, Event)>,
     overflowed: Arc<AtomicBool>,
 }
 
 impl EventSink for Sink {
     fn send(&mut self, event: Event) -> bool {
-        match self.events.try_send(event) {
+        match self.events.try_send((self.sequence, event)) {
             Ok(()) => true,
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(_)) => {
@@ -46,30 +48,35 @@ impl EventSink for Sink {
 
 /// The client's end.
 struct Events {
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<(usize, Event)>,
     overflowed: Arc<AtomicBool>,
 }
 
 impl Events {
     /// The next event. An engine that goes away without a last word failed.
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> (usize, Event) {
         self.events.recv().await.unwrap_or_else(|| self.broken_off())
     }
 
-    fn broken_off(&self) -> Event {
+    fn broken_off(&self) -> (usize, Event) {
         let message = if self.overflowed.load(Ordering::Acquire) {
             "the client reads more slowly than the model writes, and the answer was cut off"
         } else {
             "the answer broke off without an end"
         };
-        Event::Failed(GenerateError::Internal { message: message.to_owned() })
+        (0, Event::Failed(GenerateError::Internal { message: message.to_owned() }))
     }
 }
 
-fn channel(events_max: usize) -> (Sink, Events) {
-    let (sender, receiver) = mpsc::channel(events_max.max(1));
+/// Hands the requests of one reply to the generator.
+fn submit(generator: &dyn Generator, requests: Vec<Request>, events_max: usize) -> Events {
+    let (sender, receiver) = mpsc::channel(events_max.max(1) * requests.len().max(1));
     let overflowed = Arc::new(AtomicBool::new(false));
-    (Sink { events: sender, overflowed: overflowed.clone() }, Events { events: receiver, overflowed })
+    for (sequence, request) in requests.into_iter().enumerate() {
+        let (events, overflowed) = (sender.clone(), overflowed.clone());
+        generator.submit(request, Box::new(Sink { sequence, events, overflowed }));
+    }
+    Events { events: receiver, overflowed }
 }
 
 /// A dialect's way of writing one answer.
@@ -77,45 +84,45 @@ pub(crate) trait Writer: Send + Unpin + 'static {
     /// The content type of a stream.
     const STREAM_TYPE: &'static str;
 
-    /// The frame for an event of a stream.
-    fn frame(&mut self, event: &Event) -> Option<String>;
+    /// The frame for an event of a stream; `sequence` is the place of the request it belongs to.
+    fn frame(&mut self, sequence: usize, event: &Event) -> Option<String>;
 
     /// Takes an event of a whole reply; the last one gives the reply.
-    fn whole(&mut self, event: &Event) -> Option<Response>;
+    fn whole(&mut self, sequence: usize, event: &Event) -> Option<Response>;
 
     /// The reply to a request that failed before anything was said.
     fn refusal(&self, error: &GenerateError) -> Response;
 }
 
-/// Hands a request to the generator and replies with what it says.
+/// Hands one request, or the several that one reply is made of, to the generator and replies with what it says.
 pub(crate) async fn answer<W: Writer>(
     generator: &dyn Generator,
-    request: Request,
+    requests: Vec<Request>,
     streams: bool,
     mut writer: W,
     events_max: usize,
 ) -> Response {
-    let (sink, mut events) = channel(events_max);
-    generator.submit(request, Box::new(sink));
+    let left = requests.len();
+    let mut events = submit(generator, requests, events_max);
     let mut dropped = 0;
     if !streams {
         loop {
-            let event = events.next().await;
+            let (sequence, event) = events.next().await;
             if let Event::Started(started) = &event {
                 dropped = started.dropped_messages;
             }
-            if let Some(response) = writer.whole(&event) {
+            if let Some(response) = writer.whole(sequence, &event) {
                 return announce(response, dropped);
             }
         }
     }
     let first = events.next().await;
-    match &first {
+    match &first.1 {
         Event::Failed(error) => return writer.refusal(error),
         Event::Started(started) => dropped = started.dropped_messages,
         _ => {}
     }
-    let frames = Frames { first: Some(first), events, writer, ended: false };
+    let frames = Frames { first: Some(first), events, writer, left };
     let mut response = Response::new(Body::from_stream(frames));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(W::STREAM_TYPE));
@@ -139,10 +146,11 @@ fn announce(response: Response, dropped_messages: u32) -> Response {
 
 /// A reply that is written as it comes.
 struct Frames<W> {
-    first: Option<Event>,
+    first: Option<(usize, Event)>,
     events: Events,
     writer: W,
-    ended: bool,
+    /// Sequences that have not ended.
+    left: usize,
 }
 
 impl<W: Writer> Stream for Frames<W> {
@@ -150,16 +158,21 @@ impl<W: Writer> Stream for Frames<W> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        while !this.ended {
-            let event = match this.first.take() {
+        while this.left > 0 {
+            let (sequence, event) = match this.first.take() {
                 Some(event) => event,
                 None => match this.events.events.poll_recv(context) {
                     Poll::Ready(event) => event.unwrap_or_else(|| this.events.broken_off()),
                     Poll::Pending => return Poll::Pending,
                 },
             };
-            this.ended = matches!(event, Event::Finished(_) | Event::Failed(_));
-            if let Some(frame) = this.writer.frame(&event) {
+            match &event {
+                Event::Finished(_) => this.left -= 1,
+                // One that fails fails the reply; the others stop when they find the channel closed.
+                Event::Failed(_) => this.left = 0,
+                _ => {}
+            }
+            if let Some(frame) = this.writer.frame(sequence, &event) {
                 return Poll::Ready(Some(Ok(Bytes::from(frame))));
             }
         }

@@ -132,7 +132,8 @@ impl Answer {
             }
             ToolCallPart::End { complete } => {
                 let Call { id, index, name, arguments } = self.call.take().filter(|_| *complete)?;
-                let arguments: Map<String, Value> = serde_json::from_str(&arguments).ok()?;
+                let read = |text: &str| serde_json::from_str::<Map<String, Value>>(text).ok();
+                let arguments = read(&arguments).or_else(|| read(&within_range(&arguments)))?;
                 let function = CalledFunction { index, name, arguments: Value::Object(arguments) };
                 Some(ToolCall { id, function })
             }
@@ -203,6 +204,31 @@ fn json(value: &impl Serialize) -> String {
 fn with_newline(mut text: String) -> String {
     text.push('\n');
     text
+}
+
+/// JSON text whose numbers are all such as a 64-bit float holds: larger ones become the largest. JSON may say `1e999`,
+/// which would otherwise cost the client the whole call.
+fn within_range(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut in_text, mut escaped, mut number) = (false, false, String::new());
+    for c in text.chars().chain(['\n']) {
+        if !in_text
+            && (c.is_ascii_digit()
+                || matches!(c, '-' | '+' | '.' | 'e' | 'E') && (c == '-' || !number.is_empty()))
+        {
+            number.push(c);
+            continue;
+        }
+        match number.parse::<f64>() {
+            Ok(value) if value.is_infinite() => out.push_str(&format!("{:e}", f64::MAX.copysign(value))),
+            _ => out.push_str(&number),
+        }
+        number.clear();
+        in_text ^= c == '"' && !escaped;
+        escaped = in_text && c == '\\' && !escaped;
+        out.push(c);
+    }
+    out
 }
 
 fn error_line(error: &GenerateError) -> String {

@@ -11,6 +11,7 @@
 //! `wire` holds the shapes, `request` reads clients, `format` their promised shapes, `refused` is the table of fields that are not done,
 //! `response` writes frames, `error` the texts, codes and statuses.
 
+mod choices;
 pub mod error;
 mod format;
 mod refused;
@@ -20,6 +21,7 @@ mod tools;
 mod sampling;
 pub mod wire;
 
+pub use choices::Choices;
 pub use error::{ErrorReply, RequestError};
 pub use request::Parsed;
 pub use response::{Answer, Endpoint, Header};

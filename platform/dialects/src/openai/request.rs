@@ -6,6 +6,7 @@ use std::time::Duration;
 use contract::{Input, KeepAlive, Message, Request, Role, ToolCall};
 use serde_json::{Map, Value};
 
+use super::choices::Choices;
 use super::error::{RequestError, with_article};
 use super::{format, refused, sampling, tools};
 use crate::fields::{Fields, Kind, whole};
@@ -21,10 +22,18 @@ pub struct Parsed {
     pub stream: bool,
     /// Whether a last chunk with the usage was asked for.
     pub include_usage: bool,
-    /// The prompt, when it is to stand before the answer.
-    pub echo: Option<String>,
+    /// How many answers are wanted, and to which prompts.
+    pub choices: Choices,
     /// What was not followed, for the log and the reply's header.
     pub warnings: Vec<String>,
+}
+
+impl Parsed {
+    /// What the engine is asked: one request for each sequence, in the order in which [`super::Answer`] counts them.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.choices.requests(&self.request)
+    }
 }
 
 /// Fields that both endpoints read.
@@ -70,7 +79,8 @@ pub fn chat(body: &[u8]) -> Result<Parsed, RequestError> {
     request.limits.new_tokens_max = newer.or(older).map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
     request.logprobs = chat_logprobs(&fields)?;
     tools::read(&fields, &mut request)?;
-    finish(&fields, &own, request, None)
+    let prompts = vec![request.input.clone()];
+    finish(&fields, &own, request, prompts)
 }
 
 fn chat_logprobs(fields: &Fields<'_>) -> Result<Option<u8>, RequestError> {
@@ -89,30 +99,18 @@ pub fn completion(body: &[u8]) -> Result<Parsed, RequestError> {
     let map = object(body)?;
     let fields = Fields::top(&map);
     let model = required_model(&fields)?;
-    let input = prompt(&fields)?;
+    let prompts = prompts(&fields)?;
     let logprobs = integer(&fields, "logprobs", 0, 5)?;
-    only_one(&fields, "best_of")?;
-    let echo = match (fields.boolean("echo")?.unwrap_or(false), &input) {
-        (false, _) => None,
-        (true, _) if logprobs.is_some() => {
-            let why = "the log-probabilities of an echoed prompt are not supported yet";
-            return Err(RequestError::Conflict { param: "echo".to_owned(), why });
-        }
-        (true, Input::Text(text)) => Some(text.clone()),
-        (true, _) => {
-            let why = "a prompt of token ids cannot be echoed";
-            return Err(RequestError::Conflict { param: "echo".to_owned(), why });
-        }
-    };
-    let mut request = Request::new(model, input);
+    let mut request = Request::new(model, prompts[0].clone());
+    request.echo = fields.boolean("echo")?.unwrap_or(false);
     let tokens = integer(&fields, "max_tokens", 0, i64::MAX)?;
     request.limits.new_tokens_max = tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
     request.logprobs = logprobs.map(|top| u8::try_from(top).unwrap_or(5));
-    finish(&fields, FIELDS, request, echo)
+    finish(&fields, FIELDS, request, prompts)
 }
 
-/// A text, token ids, or a list that holds exactly one of these.
-fn prompt(fields: &Fields<'_>) -> Result<Input, RequestError> {
+/// A text, token ids, or a list of one or the other; at least one.
+fn prompts(fields: &Fields<'_>) -> Result<Vec<Input>, RequestError> {
     let value = fields.get("prompt").ok_or_else(|| RequestError::Missing { param: "prompt".to_owned() })?;
     let wrong = |found: &Value| RequestError::Type {
         param: "prompt".to_owned(),
@@ -120,22 +118,26 @@ fn prompt(fields: &Fields<'_>) -> Result<Input, RequestError> {
         found: with_article(Kind::of(found)),
     };
     let items = match value {
-        Value::String(text) => return Ok(Input::Text(text.clone())),
+        Value::String(text) => return Ok(vec![Input::Text(text.clone())]),
         Value::Array(items) => items.as_slice(),
         other => return Err(wrong(other)),
     };
     match items {
         [] => Err(RequestError::EmptyArray { param: "prompt".to_owned() }),
-        [Value::String(text)] => Ok(Input::Text(text.clone())),
-        [Value::Array(ids)] if !ids.is_empty() => {
-            token_ids(ids).map(Input::Tokens).ok_or_else(|| wrong(&items[0]))
+        [Value::Number(_), ..] => {
+            token_ids(items).map(|ids| vec![Input::Tokens(ids)]).ok_or_else(|| wrong(value))
         }
-        [Value::Number(_), ..] => token_ids(items).map(Input::Tokens).ok_or_else(|| wrong(value)),
-        [Value::String(_) | Value::Array(_), ..] => Err(RequestError::UnsupportedValue {
-            param: "prompt".to_owned(),
-            found: format!("{} prompts at once", items.len()),
-            only: "Only one is supported.",
-        }),
+        [Value::String(_), ..] => {
+            let text = |item: &Value| Some(Input::Text(item.as_str()?.to_owned()));
+            items.iter().map(|item| text(item).ok_or_else(|| wrong(item))).collect()
+        }
+        [Value::Array(_), ..] => {
+            let ids = |item: &Value| {
+                let ids = item.as_array().filter(|ids| !ids.is_empty())?;
+                token_ids(ids).map(Input::Tokens)
+            };
+            items.iter().map(|item| ids(item).ok_or_else(|| wrong(item))).collect()
+        }
         _ => Err(wrong(&items[0])),
     }
 }
@@ -149,13 +151,13 @@ fn finish(
     fields: &Fields<'_>,
     own: &[&'static str],
     mut request: Request,
-    echo: Option<String>,
+    prompts: Vec<Input>,
 ) -> Result<Parsed, RequestError> {
     let known = SHARED_FIELDS.iter().chain(format::FIELDS).chain(sampling::FIELDS).chain(own).copied();
     let known: Vec<&str> = known.chain(crate::sampling::names()).collect();
     let warnings = refused::check(fields, &known)?;
-    only_one(fields, "n")?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
+    let choices = Choices::read(fields, prompts, own.contains(&"best_of"), stream)?;
     let include_usage = stream_options(fields)?;
     request.format = format::read(fields)?;
     request.stop = stop(fields)?;
@@ -165,7 +167,7 @@ fn finish(
     request.limits.context_tokens =
         integer(fields, "num_ctx", 1, i64::from(u32::MAX))?.and_then(|tokens| u32::try_from(tokens).ok());
     sampling::read(fields, &mut request)?;
-    Ok(Parsed { request, stream, include_usage, echo, warnings })
+    Ok(Parsed { request, stream, include_usage, choices, warnings })
 }
 
 fn stream_options(fields: &Fields<'_>) -> Result<bool, RequestError> {
@@ -317,17 +319,6 @@ fn name_tool_results(messages: &mut [Message]) {
         let mut calls = before.iter().rev().flat_map(|message| &message.tool_calls);
         let call = calls.find(|call| call.id.as_ref() == Some(id));
         message.tool_name = call.map(|call| call.name.clone());
-    }
-}
-
-fn only_one(fields: &Fields<'_>, name: &str) -> Result<(), RequestError> {
-    match integer(fields, name, 1, 128)? {
-        None | Some(1) => Ok(()),
-        Some(more) => Err(RequestError::UnsupportedValue {
-            param: name.to_owned(),
-            found: more.to_string(),
-            only: "Only 1 is supported.",
-        }),
     }
 }
 

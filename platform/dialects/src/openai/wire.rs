@@ -22,6 +22,9 @@ pub struct Envelope<C> {
     pub choices: Vec<C>,
     #[serde(skip_serializing_if = "UsageField::is_left_out")]
     pub usage: UsageField,
+    /// In a whole reply and in the last chunk, as llama.cpp does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
 }
 
 /// `usage` of a chunk: left out unless asked for, then `null` but in the last.
@@ -168,7 +171,7 @@ pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
     /// `null` for the first token of an echoed prompt.
     pub token_logprobs: Vec<Option<f32>>,
-    pub top_logprobs: Vec<BTreeMap<String, f32>>,
+    pub top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
     /// Where each token begins, in characters from the beginning of `text`.
     pub text_offset: Vec<usize>,
 }
@@ -180,7 +183,7 @@ impl CompletionLogprobs {
         self.tokens.push(token_name(&token.bytes));
         self.token_logprobs.push(token.logprob.map(finite));
         let top = token.top.iter().map(|top| (token_name(&top.bytes), top.logprob.map_or(0.0, finite)));
-        self.top_logprobs.push(top.collect());
+        self.top_logprobs.push(token.logprob.is_some().then(|| top.collect()));
         self.text_offset.push(chars_before.saturating_sub(usize::from(continues)));
     }
 }
@@ -231,7 +234,54 @@ impl From<&Cost> for Usage {
             completion_tokens: cost.generated_tokens,
             total_tokens: cost.prompt_tokens.saturating_add(cost.generated_tokens),
             prompt_tokens_details: PromptDetails { cached_tokens: cost.cached_tokens, audio_tokens: 0 },
-            completion_tokens_details: CompletionDetails::default(),
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: cost.thinking_tokens,
+                accepted_prediction_tokens: cost.draft_accepted,
+                rejected_prediction_tokens: cost.draft_tokens.saturating_sub(cost.draft_accepted),
+                audio_tokens: 0,
+            },
+        }
+    }
+}
+
+/// llama.cpp's `timings`: what was computed, and how fast. Cached tokens are no part of `prompt_n`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Timings {
+    pub cache_n: u32,
+    pub prompt_n: u32,
+    pub prompt_ms: f64,
+    pub prompt_per_token_ms: f64,
+    pub prompt_per_second: f64,
+    pub predicted_n: u32,
+    pub predicted_ms: f64,
+    pub predicted_per_token_ms: f64,
+    pub predicted_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_n: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_n_accepted: Option<u32>,
+}
+
+impl From<&Cost> for Timings {
+    fn from(cost: &Cost) -> Self {
+        // What took no time, or made nothing, has no speed: 0, where a division would give what JSON cannot say.
+        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        let (prompt_n, predicted_n) =
+            (cost.prompt_tokens.saturating_sub(cost.cached_tokens), cost.generated_tokens);
+        let (prompt, predicted) = (cost.prompt.as_secs_f64(), cost.generate.as_secs_f64());
+        let drafted = |count: u32| (cost.draft_tokens > 0).then_some(count);
+        Self {
+            cache_n: cost.cached_tokens,
+            prompt_n,
+            prompt_ms: prompt * 1e3,
+            prompt_per_token_ms: share(prompt * 1e3, f64::from(prompt_n)),
+            prompt_per_second: share(f64::from(prompt_n), prompt),
+            predicted_n,
+            predicted_ms: predicted * 1e3,
+            predicted_per_token_ms: share(predicted * 1e3, f64::from(predicted_n)),
+            predicted_per_second: share(f64::from(predicted_n), predicted),
+            draft_n: drafted(cost.draft_tokens),
+            draft_n_accepted: drafted(cost.draft_accepted),
         }
     }
 }

@@ -56,7 +56,7 @@ async fn run(app: App, request: Request, endpoint: Endpoint) -> Response {
 }
 
 async fn submit(app: &App, request: contract::Request, stream: bool, writer: OllamaWriter) -> Response {
-    answer(&*app.services.generator, request, stream, writer, app.limits.events_max).await
+    answer(&*app.services.generator, vec![request], stream, writer, app.limits.events_max).await
 }
 
 /// Takes the model out of memory; one that was not there is a success too, one that does not exist is not.
@@ -80,11 +80,11 @@ struct OllamaWriter(Answer);
 impl Writer for OllamaWriter {
     const STREAM_TYPE: &'static str = "application/x-ndjson";
 
-    fn frame(&mut self, event: &Event) -> Option<String> {
+    fn frame(&mut self, _: usize, event: &Event) -> Option<String> {
         self.0.line(event, SystemTime::now())
     }
 
-    fn whole(&mut self, event: &Event) -> Option<Response> {
+    fn whole(&mut self, _: usize, event: &Event) -> Option<Response> {
         Some(match self.0.collect(event, SystemTime::now())? {
             Ok(body) => whole(body),
             Err(error) => ollama_error(&error),

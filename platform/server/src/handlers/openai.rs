@@ -46,7 +46,7 @@ async fn run(app: App, request: Request, endpoint: Endpoint) -> Response {
     let header = Header { id, created: unix_seconds(SystemTime::now()), model };
     let writer = OpenAiWriter(Answer::new(endpoint, header, &parsed));
     let generator = &*app.services.generator;
-    let response = answer(generator, parsed.request, parsed.stream, writer, app.limits.events_max).await;
+    let response = answer(generator, parsed.requests(), parsed.stream, writer, app.limits.events_max).await;
     warn(response, &parsed.warnings)
 }
 
@@ -88,12 +88,12 @@ struct OpenAiWriter(Answer);
 impl Writer for OpenAiWriter {
     const STREAM_TYPE: &'static str = "text/event-stream; charset=utf-8";
 
-    fn frame(&mut self, event: &Event) -> Option<String> {
-        self.0.chunks(event)
+    fn frame(&mut self, sequence: usize, event: &Event) -> Option<String> {
+        self.0.chunks(sequence, event)
     }
 
-    fn whole(&mut self, event: &Event) -> Option<Response> {
-        Some(match self.0.collect(event)? {
+    fn whole(&mut self, sequence: usize, event: &Event) -> Option<Response> {
+        Some(match self.0.collect(sequence, event)? {
             Ok(body) => whole(body),
             Err(error) => openai_error(&error),
         })

@@ -138,7 +138,7 @@ fn each_text_is_a_frame_of_its_own_at_once() {
             let holds = |chunk: &&Vec<u8>| String::from_utf8_lossy(chunk).contains(word);
             reply.chunks.iter().filter(holds).count()
         };
-        assert_eq!((with("first"), with("second")), (1, 1), "{path}");
+        assert_eq!((with("\"first\""), with("\"second\"")), (1, 1), "{path}");
     }
 }
 
