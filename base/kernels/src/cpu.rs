@@ -64,9 +64,7 @@ impl Cpu {
         self.quantise(x, weights.format.offset_bits());
         let task = PackedTask { weights, blocks: &x.blocks, tokens: x.rows };
         let groups = weights.rows.div_ceil(GROUP);
-        // Small matrices are cut finer, so that every thread has some.
-        let most = (TASK_BYTES / weights.group_bytes()).max(1);
-        let share = groups.div_ceil(self.pool.threads() * 4).clamp(1, most);
+        let share = groups_a_task(groups, self.pool.threads(), TASK_BYTES / weights.group_bytes());
         let shape = out.tiles(x.rows.max(1), share * GROUP);
         let level = self.level;
         self.pool.for_tiles(out.used_mut(), shape, |mut tile| arch::packed(level, &task, &mut tile));
@@ -117,6 +115,18 @@ impl Cpu {
     pub const fn level(&self) -> Level {
         self.level
     }
+}
+
+/// How many groups of `groups` a task takes, at most `most`: so many that the threads end together, if they are equally
+/// fast, and that groups go in pairs.
+fn groups_a_task(groups: usize, threads: usize, most: usize) -> usize {
+    // Small matrices are cut finer, so that every thread has some.
+    let most = groups.div_ceil(threads * 4).clamp(1, most.max(1));
+    let longest = |share: usize| groups.div_ceil(share).div_ceil(threads) * share;
+    (most.div_ceil(2)..=most)
+        .filter(|share| share.is_multiple_of(2) || most == 1)
+        .min_by_key(|share| (longest(*share), std::cmp::Reverse(*share)))
+        .unwrap_or(most)
 }
 
 /// A matrix as the file stores it, and packed for the kernels where its type has a packed form.
