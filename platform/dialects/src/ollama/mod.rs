@@ -3,7 +3,8 @@
 //! Specification: the project's `docs/api.md` and the behaviour of its server as of August 2026 (commit fb307609),
 //! fields and texts as listed in `../shared/reference/api-checklist.md` 4.1.
 //!
-//! Left out, and refused by the field's name: images, `suffix`, a `template` in the request, `typical_p` other than 1. Left out and answered by `server` with 501: embed, create, push, blobs.
+//! Left out, and refused by the field's name: images, `suffix`, a `template` in the request. Left out and answered by
+//! `server` with 501: embed, create, push, blobs.
 //! Different on purpose: a missing model is `model is required` on every route; an answer that reaches the context
 //! limit ends with `done_reason: "length"` (no shifting), so `shift: true` is answered with a warning.
 //!
