@@ -191,6 +191,10 @@ fn multiply<R: Rows, F: Quants, const T: usize, const G: usize>(
         let mut headers = [[R::zero(); 2]; G];
         for g in 0..G {
             scales[g] = &planes[g].scales[record * F::RECORD_BYTES..][..F::RECORD_BYTES];
+            if part.first && from_token == 0 {
+                // Scales lie behind the quants: without these the quants of the next group would have a hole.
+                R::prefetch(scales[g]);
+            }
             headers[g] = F::header::<R>(scales[g]);
         }
         for step in 0..F::STEPS {
