@@ -34,6 +34,9 @@ pub(super) struct Engine {
     pub(super) name: String,
     /// Words with places in braces; a word is an argument.
     pub(super) command: String,
+    /// The same, run once for each model before the rounds: what an engine keeps between runs is made by it.
+    #[serde(default)]
+    pub(super) prepare: Option<String>,
 }
 
 impl Definition {
@@ -62,14 +65,24 @@ impl Effort {
 }
 
 impl Engine {
-    /// Program and arguments. Values may hold spaces: they are filled in after the words are told apart.
+    /// Program and arguments.
     pub(super) fn words(&self, places: &[(&'static str, String)]) -> Result<Vec<String>> {
+        self.filled(&self.command, places)
+    }
+
+    /// The same of what comes before.
+    pub(super) fn prepare_words(&self, places: &[(&'static str, String)]) -> Result<Option<Vec<String>>> {
+        self.prepare.as_ref().map(|command| self.filled(command, places)).transpose()
+    }
+
+    /// Values may hold spaces: they are filled in after the words are told apart.
+    fn filled(&self, command: &str, places: &[(&'static str, String)]) -> Result<Vec<String>> {
         let fill = |word: &str| {
             places
                 .iter()
                 .fold(word.to_owned(), |word, (name, value)| word.replace(&format!("{{{name}}}"), value))
         };
-        let words: Vec<String> = self.command.split_whitespace().map(fill).collect();
+        let words: Vec<String> = command.split_whitespace().map(fill).collect();
         ensure!(!words.is_empty(), "the engine {} has no command", self.name);
         Ok(words)
     }
@@ -89,9 +102,16 @@ mod tests {
 
     #[test]
     fn places_are_filled_in() {
-        let engine = Engine { name: "x".into(), command: "run {model}  -p {prefill} {unknown}".into() };
+        let engine = |command: &str, prepare: Option<&str>| Engine {
+            name: "x".into(),
+            command: command.into(),
+            prepare: prepare.map(str::to_owned),
+        };
+        let running = engine("run {model}  -p {prefill} {unknown}", Some("make {model}"));
         let places = [("model", "a b.gguf".to_owned()), ("prefill", "64,512".to_owned())];
-        assert_eq!(engine.words(&places).unwrap(), ["run", "a b.gguf", "-p", "64,512", "{unknown}"]);
-        assert!(Engine { name: "x".into(), command: " ".into() }.words(&places).is_err());
+        assert_eq!(running.words(&places).unwrap(), ["run", "a b.gguf", "-p", "64,512", "{unknown}"]);
+        assert_eq!(running.prepare_words(&places).unwrap().unwrap(), ["make", "a b.gguf"]);
+        assert_eq!(engine("x", None).prepare_words(&places).unwrap(), None);
+        assert!(engine(" ", None).words(&places).is_err());
     }
 }

@@ -2,9 +2,9 @@
 //! depends on where a process got its pages, so that one long run of each would compare luck.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 
 use super::Options;
@@ -59,11 +59,16 @@ fn engines(
     more: &[(String, String)],
 ) -> Result<Vec<Ready>> {
     let mut ready = Vec::new();
-    let given = more.iter().map(|(name, command)| Engine { name: name.clone(), command: command.clone() });
+    let given = more.iter().map(|(name, command)| Engine {
+        name: name.clone(),
+        command: command.clone(),
+        prepare: None,
+    });
     for engine in definition.engine.iter().cloned().chain(given) {
         let mut places = vec![
             ("ondol", programs.binary("ondol").display().to_string()),
             ("benches", programs.root.join("benches").display().to_string()),
+            ("store", programs.folder.join("store").display().to_string()),
             ("threads", options.threads().to_string()),
         ];
         if engine.command.contains("{python}") {
@@ -79,6 +84,19 @@ fn engines(
     Ok(ready)
 }
 
+/// What engines keep between runs is made before the first: a second start is what people wait for.
+fn prepare(engines: &[Ready], model: &Path) -> Result<()> {
+    for Ready { engine, places, .. } in engines {
+        let places = [places.as_slice(), &[("model", model.display().to_string())]].concat();
+        let Some(words) = engine.prepare_words(&places)? else { continue };
+        let mut command = Command::new(&words[0]);
+        let status = command.args(&words[1..]).stdin(Stdio::null()).status();
+        let status = status.with_context(|| format!("cannot start {}", words.join(" ")))?;
+        ensure!(status.success(), "{} failed", words.join(" "));
+    }
+    Ok(())
+}
+
 fn measure(
     programs: &Programs,
     options: &Options,
@@ -90,6 +108,7 @@ fn measure(
 ) -> Result<Vec<Sample>> {
     let file = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut samples = Vec::new();
+    prepare(engines, model)?;
     for round in 1..=effort.rounds {
         for Ready { engine, places, ours } in engines {
             let probe = programs.probe(options)?;
