@@ -49,8 +49,10 @@ pub struct HostConfig {
     pub batch_tokens_max: usize,
     /// How long a step may take while somebody is being answered: the size of the pieces in which prompts are read.
     pub step_time: Duration,
-    /// Bytes of keys and values that are kept for later requests; `None`: a quarter of what fits, 0: none.
+    /// Bytes of keys and values that are kept for later requests; `None`: half of what fits, 0: none.
     pub prefix_cache_bytes: Option<u64>,
+    /// Tokens of a step, guesses of the next ones included, up to which guesses are made; 0: none.
+    pub draft_tokens_max: u32,
     pub kv_type: KvType,
     /// Bytes of memory that are free now; `None`: not known. Asked while no model is loaded.
     pub memory_free: fn() -> Option<u64>,
@@ -73,6 +75,7 @@ impl Default for HostConfig {
             batch_tokens_max: 512,
             step_time: Duration::from_millis(200),
             prefix_cache_bytes: None,
+            draft_tokens_max: 8,
             kv_type: KvType::F16,
             memory_free: || None,
             fresh_seed: || 0,

@@ -8,15 +8,20 @@
 //! Tests: unit; the scheduler simulated from seeds (`tests/simulation.rs`); whole requests on seeded models
 //! (`tests/requests.rs`).
 
+mod calls;
+mod constrained;
 mod host;
 mod kept;
 pub mod loaded;
+mod output;
 mod pages;
 pub mod perplexity;
 mod prompt;
+mod report;
 pub mod sampler;
 pub mod scheduler;
 mod sequence;
+mod speculate;
 mod step;
 mod worker;
 

@@ -1,5 +1,6 @@
 //! One loaded model at work: requests become sequences, the scheduler says what each step computes, the model computes
-//! it, and every sequence gets its logits. No channel, no thread and no clock: the worker brings those.
+//! it, and every sequence gets its logits. No channel and no clock: the worker brings those. No thread but the one on
+//! which masks are computed beside the model (`constrained`).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,12 +12,16 @@ use kernels::{Batch, Compute, Cpu, KvType, Pages, Span};
 use model::Workspace;
 use text::template::Moment;
 
+use crate::constrained::{self, Constrained};
 use crate::loaded::Loaded;
+use crate::output::{Output, asked};
 use crate::pages::PrefixKey;
 use crate::prompt::prompt;
+use crate::report::Report;
 use crate::sampler::Vocabulary;
 use crate::scheduler::{Action, Arrival, Counts, Event, Part, RequestId, Scheduler, SchedulerLimits};
 use crate::sequence::{Sequence, SequenceOptions};
+use crate::speculate::Speculation;
 
 /// A request on its way.
 pub(crate) struct Job {
@@ -32,6 +37,8 @@ pub(crate) struct Job {
 pub(crate) struct Taken {
     /// Since the model was loaded.
     pub now: Duration,
+    /// Since the request came.
+    pub waited: Duration,
     /// For templates that print the date.
     pub moment: Moment,
     /// How long the request waited for the model to load.
@@ -47,6 +54,8 @@ pub(crate) struct Engine {
     scheduler: Scheduler,
     sequences: HashMap<RequestId, Running>,
     next_id: RequestId,
+    /// Tokens of a guess at most.
+    draft_tokens_max: u32,
     /// The model's tokens as samplers need them.
     vocabulary: Vocabulary,
     /// What follows is kept from step to step, so that a step allocates nothing.
@@ -60,6 +69,7 @@ pub(crate) struct Engine {
 
 struct Running {
     sequence: Sequence,
+    speculation: Speculation,
     /// Messages that its conversation lost.
     dropped: u32,
 }
@@ -84,6 +94,7 @@ impl Engine {
             scheduler: Scheduler::new(limits),
             sequences: HashMap::new(),
             next_id: 0,
+            draft_tokens_max: limits.draft_tokens_max,
             vocabulary: Vocabulary::default(),
             actions: Vec::new(),
             parts: Vec::new(),
@@ -118,7 +129,7 @@ impl Engine {
     pub(crate) fn submit(&mut self, job: Job, taken: Taken) {
         let Job { request, mut sink, arrived, fresh_seed } = job;
         if request.input == Input::Load {
-            let usage = Usage { total: arrived.elapsed(), load: taken.load, ..Usage::default() };
+            let usage = Usage { total: taken.waited, load: taken.load, ..Usage::default() };
             sink.send(Told::Started(Started::default()));
             sink.send(Told::Finished(Finished { reason: FinishReason::Load, usage, context: Vec::new() }));
             return;
@@ -126,8 +137,14 @@ impl Engine {
         let Loaded { tokenizer, located, .. } = &self.loaded;
         let sampler = self.vocabulary.sampler(tokenizer, &request, &located.sampling, fresh_seed);
         let prompt = sampler.and_then(|sampler| Ok((sampler, prompt(&self.loaded, &request, taken.moment)?)));
-        let (sampler, prompt) = match prompt {
-            Ok(both) => both,
+        let all = prompt.and_then(|(sampler, prompt)| {
+            let asked = asked(&self.loaded, &request)?;
+            let constrained = Constrained::new(&self.loaded, &request, &asked, &prompt.tokens)?;
+            let output = Output::new(&self.loaded, &request, asked, &prompt.tokens, fresh_seed);
+            Ok((sampler, prompt, constrained, output))
+        });
+        let (sampler, prompt, constrained, output) = match all {
+            Ok(all) => all,
             Err(error) => {
                 sink.send(Told::Failed(error));
                 return;
@@ -138,22 +155,25 @@ impl Engine {
         let dropped = prompt.dropped_messages;
         let (prefix, tenant) = self.owner(request.tenant.as_deref());
         let tokens_max = prompt.tokens_max;
+        let report = Report::new(&self.loaded, &request, &prompt.tokens);
+        let outputs_from = report.outputs_from();
         let mut stop = request.stop;
         stop.extend(self.loaded.located.stop.iter().cloned());
         let options =
-            SequenceOptions { sampler, stop, logprobs: request.logprobs, arrived, load: taken.load };
+            SequenceOptions { sampler, constrained, output, stop, report, arrived, load: taken.load };
         let sequence = Sequence::new(&self.loaded, sink, prompt, options);
         let arrival = Arrival {
             id,
             prompt: &sequence.tokens,
             tokens_max,
-            outputs_from: u32::MAX,
+            outputs_from,
             prefix,
             tenant,
             priority: request.priority,
         };
         self.scheduler.step(Event::Arrived(arrival), taken.now, &mut self.actions);
-        self.sequences.insert(id, Running { sequence, dropped });
+        let speculation = Speculation::new(self.draft_tokens_max);
+        self.sequences.insert(id, Running { sequence, speculation, dropped });
         self.carry_out();
     }
 
@@ -189,8 +209,13 @@ impl Engine {
             return;
         }
         self.gather();
-        let Self { loaded, compute, space, pages, batch, logits, .. } = self;
-        loaded.model.forward(compute, space, pages, batch, logits);
+        let Self { loaded, compute, space, pages, batch, logits, sequences, parts, .. } = self;
+        let wanted = |id: &RequestId| parts.iter().any(|part| part.id == *id && part.outputs > 0);
+        let held = sequences
+            .iter_mut()
+            .filter(|(id, running)| running.sequence.constrained.is_bound() && wanted(id));
+        let held = held.map(|(_, running)| &mut running.sequence.constrained);
+        constrained::beside(held, || loaded.model.forward(compute, space, pages, batch, logits));
         let now = clock();
         self.scheduler.step(Event::Computed, now, &mut self.actions);
         self.hand_out(now);
@@ -234,8 +259,11 @@ impl Engine {
         for part in &self.parts {
             let Some(running) = self.sequences.get(&part.id) else { continue };
             let first = self.batch.tokens.len();
-            let tokens = &running.sequence.tokens[part.start as usize..part.end as usize];
-            self.batch.tokens.extend_from_slice(tokens);
+            let known = part.end - part.draft;
+            self.batch
+                .tokens
+                .extend_from_slice(&running.sequence.tokens[part.start as usize..known as usize]);
+            self.batch.tokens.extend_from_slice(&running.speculation.guess()[..part.draft as usize]);
             self.batch.positions.extend(part.start..part.end);
             let end = self.batch.tokens.len();
             self.batch.outputs.extend(end as u32 - part.outputs..end as u32);
@@ -251,17 +279,25 @@ impl Engine {
     fn hand_out(&mut self, now: Duration) {
         let mut rows = self.logits.chunks_exact_mut(self.loaded.model.vocab());
         for part in self.parts.drain(..) {
-            let logits = (0..part.outputs).filter_map(|_| rows.next()).last();
-            let (Some(logits), Some(running)) = (logits, self.sequences.get_mut(&part.id)) else { continue };
-            let sequence = &mut running.sequence;
-            sequence.found(part.cached);
-            let before = sequence.tokens.len();
-            if sequence.advance(&self.loaded, logits) {
+            let logits = (&mut rows).take(part.outputs as usize);
+            let Some(running) = self.sequences.get_mut(&part.id) else {
+                logits.for_each(drop);
+                continue;
+            };
+            let before = running.sequence.tokens.len();
+            let (over, right) = running.hear(&self.loaded, &part, logits);
+            if over {
                 self.ended.push(part.id);
                 continue;
             }
+            let Running { sequence, speculation, .. } = running;
             let tokens = &sequence.tokens[before..];
-            let wrote = Event::Wrote { id: part.id, tokens, accepted: 0, draft: 0 };
+            // A piece of a prompt whose every token is reported has logits too, but nothing to write yet.
+            if tokens.is_empty() {
+                continue;
+            }
+            let draft = speculation.look(&sequence.tokens);
+            let wrote = Event::Wrote { id: part.id, tokens, accepted: right, draft };
             self.scheduler.step(wrote, now, &mut self.actions);
         }
         while let Some(id) = self.ended.pop() {
@@ -270,3 +306,42 @@ impl Engine {
         }
     }
 }
+
+impl Running {
+    /// Hands the logits of a part to its sequence, one position after the other, as long as what it chooses is what was
+    /// guessed. Returns whether the answer ended, and how many guesses were right.
+    fn hear<'l>(
+        &mut self,
+        loaded: &Loaded,
+        part: &Part,
+        logits: impl Iterator<Item = &'l mut [f32]>,
+    ) -> (bool, u32) {
+        let Self { sequence, speculation, .. } = self;
+        sequence.found(part.cached);
+        sequence.guesses.made += part.draft;
+        let known = part.end - part.draft;
+        let (mut right, mut over) = (0, false);
+        for (position, logits) in (part.end - part.outputs..part.end).zip(logits) {
+            let guess = position.checked_sub(known).map(|at| speculation.guess()[at as usize]);
+            if let Some(guess) = guess {
+                // From the first wrong guess on, the logits are those of another text.
+                if over || sequence.tokens.get(position as usize) != Some(&guess) || right < position - known
+                {
+                    continue;
+                }
+                right += 1;
+                sequence.guesses.right += 1;
+            }
+            if position as usize + 1 == sequence.tokens.len() {
+                over = sequence.advance(loaded, logits);
+            } else if position + 1 < known {
+                sequence.heard(loaded, position as usize, logits);
+            }
+        }
+        speculation.judge(part.draft, right);
+        (over, right)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -48,10 +48,12 @@ pub(crate) struct WorkerLimits {
     pub prefix_cache_bytes: Option<u64>,
     /// How long a step may take while somebody writes.
     pub step_time: Duration,
+    /// See [`SchedulerLimits::draft_tokens_max`].
+    pub draft_tokens_max: u32,
 }
 
 /// Of the pages that memory holds, one in so many may be kept for later requests.
-const IDLE_SHARE: u32 = 4;
+const IDLE_SHARE: u32 = 2;
 /// Bytes that are kept for later requests when nobody knows how much memory there is.
 const IDLE_BYTES: u64 = 512 << 20;
 
@@ -69,6 +71,7 @@ fn scheduler_limits(loaded: &Loaded, limits: &WorkerLimits) -> SchedulerLimits {
         idle_pages_max: limits.prefix_cache_bytes.map_or(standard, pages),
         share: limits.prefix_cache_bytes != Some(0),
         step_time: limits.step_time,
+        draft_tokens_max: limits.draft_tokens_max,
         ..SchedulerLimits::default()
     }
 }
@@ -165,6 +168,7 @@ impl Worker {
         }
         // A request that came before the model was loaded has waited for that.
         let load = if job.arrived < self.loaded_at { self.load } else { Duration::ZERO };
-        self.engine.submit(*job, Taken { now: self.loaded_at.elapsed(), moment: now(), load });
+        let waited = job.arrived.elapsed();
+        self.engine.submit(*job, Taken { now: self.loaded_at.elapsed(), waited, moment: now(), load });
     }
 }

@@ -3,7 +3,7 @@
 //! every position of every page holds, so a page that is shared, copied, evicted or given away at the wrong time is a
 //! sequence that reads another's tokens.
 //!
-//! `ONDOL_SIMULATION_SEEDS=10000` runs as many seeds as the soak does; by default there are fewer.
+//! Ten thousand seeds take seconds; `ONDOL_SIMULATION_SEEDS` says another number.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -14,7 +14,6 @@ use contract::Priority;
 use engine::PrefixKey;
 use engine::scheduler::{Action, Arrival, Event, Part, RequestId, Scheduler, SchedulerLimits, pages_for};
 use kernels::PAGE_TOKENS;
-
 
 struct Random(u64);
 
@@ -121,6 +120,7 @@ impl World {
             pages_max,
             idle_pages_max: random.below(u64::from(pages_max) + 3) as u32,
             share: !random.one_in(5),
+            draft_tokens_max: random.below(20) as u32,
             step_time: Duration::from_millis(random.below(100)),
             patience: Duration::from_millis(random.below(400)),
         };
@@ -441,7 +441,7 @@ fn thousands_of_random_days() {
     let seeds = std::env::var("ONDOL_SIMULATION_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     let began = std::time::Instant::now();
     let mut all = Totals::default();
-    let seeds: u64 = seeds.unwrap_or(2_000);
+    let seeds: u64 = seeds.unwrap_or(10_000);
     for seed in 0..seeds {
         let totals = simulate(seed);
         all.started += totals.started;
@@ -706,4 +706,30 @@ fn an_ended_or_unknown_request_is_not_an_error() {
     step(Event::Cancelled { id: 1 });
     assert!(scheduler.is_idle());
     assert_eq!(actions, []);
+}
+
+/// What scheduling itself costs, printed: 64 sequences that write, with everything that a step says and hears.
+#[test]
+fn the_cost_of_scheduling_is_printed() {
+    let wide = SchedulerLimits { sequences_max: 64, pages_max: 100_000, ..limits() };
+    let mut driver = Driver::new(SchedulerLimits { batch_tokens_max: 4096, ..wide }, 100_000);
+    for id in 0..64 {
+        let prompt: Vec<u32> = (0..1000).map(|at| (at + 7 * id) as u32).collect();
+        let long = Arrival { tokens_max: 30_000, ..arrival(id, &prompt, id % 5, Priority::Interactive) };
+        driver.arrive(long);
+    }
+    while driver.step().iter().any(|part| part.end - part.start > 1) {}
+    let mut actions = Vec::new();
+    let steps = 1_000;
+    let began = std::time::Instant::now();
+    for _ in 0..steps {
+        driver.scheduler.step(Event::Ready, driver.now, &mut actions);
+        driver.scheduler.step(Event::Computed, driver.now, &mut Vec::new());
+        for action in actions.drain(..) {
+            let Action::Compute(part) = action else { panic!("{action:?}") };
+            let wrote = Event::Wrote { id: part.id, tokens: &[7], accepted: 0, draft: 0 };
+            driver.scheduler.step(wrote, driver.now, &mut Vec::new());
+        }
+    }
+    println!("a step of 64 sequences: {:?} of scheduling", began.elapsed() / steps);
 }

@@ -89,6 +89,7 @@ impl Loader {
             // When a model leaves is decided at the desk.
             keep_alive: KeepAlive::Forever,
             prefix_cache_bytes: config.prefix_cache_bytes,
+            draft_tokens_max: config.draft_tokens_max,
             step_time: config.step_time,
         };
         let load = began.elapsed();

@@ -61,6 +61,9 @@ pub struct SchedulerLimits {
     pub share: bool,
     /// How long a step may take while somebody writes.
     pub step_time: Duration,
+    /// Guesses are checked as long as a step that writes has no more tokens than this, guesses included: so many cost
+    /// little more than one, because the weights are read once for all.
+    pub draft_tokens_max: u32,
     /// After how long a waiting request may go before others of a better rank.
     pub patience: Duration,
 }
@@ -75,6 +78,7 @@ impl Default for SchedulerLimits {
             idle_pages_max: 1 << 18,
             share: true,
             step_time: Duration::from_millis(200),
+            draft_tokens_max: 8,
             patience: Duration::from_secs(20),
         }
     }
@@ -163,7 +167,7 @@ pub struct Scheduler {
     limits: SchedulerLimits,
     queue: Queue,
     /// In the order of their ranks, best first.
-    running: Vec<Box<Sequence>>,
+    running: Vec<Sequence>,
     pages: PageTable,
     pace: plan::Pace,
     /// Room for the planner's lists, kept between steps.

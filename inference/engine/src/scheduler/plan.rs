@@ -83,6 +83,7 @@ impl Scheduler {
 
     /// One token for each that writes, and its guesses as far as nobody lacks a place for them.
     fn plan_writers(&mut self, mut left: u32, actions: &mut Vec<Action>) -> u32 {
+        let all = left;
         let mut waiting = self.running.iter().filter(|sequence| sequence.writes()).count() as u32;
         let mut index = 0;
         while index < self.running.len() {
@@ -105,7 +106,8 @@ impl Scheduler {
                 break;
             }
             left -= count;
-            let draft = self.guesses(index, end, left.saturating_sub(waiting));
+            let spare = self.limits.draft_tokens_max.saturating_sub(all - left + waiting);
+            let draft = self.guesses(index, end, spare.min(left.saturating_sub(waiting)));
             left -= draft;
             self.part(index, end + draft, draft, actions);
             index += 1;

@@ -16,7 +16,7 @@ const TENANTS_REMEMBERED: usize = 256;
 /// Requests that wait for a place.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
-    waiting: Vec<Box<Sequence>>,
+    waiting: Vec<Sequence>,
     tenants: Vec<Tenant>,
     waiting_max: usize,
     patience: Duration,
@@ -76,7 +76,7 @@ impl Queue {
         }
         self.tenants[tenant].live += 1;
         self.tenants[tenant].fresh += 1;
-        self.waiting.push(Box::new(Sequence::new(arrival, tenant, self.arrivals, now)));
+        self.waiting.push(Sequence::new(arrival, tenant, self.arrivals, now));
         self.arrivals += 1;
         turned_away
     }
@@ -123,7 +123,7 @@ impl Queue {
     }
 
     /// The chosen one, which now runs. Its tenant pays for the prompt, once.
-    pub(super) fn take(&mut self, choice: Choice) -> Box<Sequence> {
+    pub(super) fn take(&mut self, choice: Choice) -> Sequence {
         let mut sequence = self.waiting.swap_remove(choice.index);
         self.starts += 1;
         sequence.aged |= choice.aged;
@@ -136,7 +136,7 @@ impl Queue {
     }
 
     /// Back to the queue, at its old place: it came when it came.
-    pub(super) fn put_back(&mut self, sequence: Box<Sequence>) {
+    pub(super) fn put_back(&mut self, sequence: Sequence) {
         self.waiting.push(sequence);
     }
 

@@ -1,8 +1,6 @@
 //! The promise that an answer does not depend on who else is served: the same requests alone and together, with pages
 //! shared or not, in pieces of any size, with memory that suffices and with memory that does not, byte by byte.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::sync::{Arc, Mutex};
 
 use contract::{Delta, Priority, Sampling};
@@ -34,6 +32,8 @@ struct Told {
     tokens: Vec<u32>,
     over: bool,
     cached: u32,
+    /// Tokens that were guessed, and guessed right.
+    guessed: (u32, u32),
 }
 
 struct Listener {
@@ -59,6 +59,7 @@ impl EventSink for Listener {
             contract::Event::Finished(finished) => {
                 (told.tokens, told.over) = (finished.context, true);
                 told.cached = finished.usage.cached_tokens;
+                told.guessed = (finished.usage.draft_tokens, finished.usage.draft_accepted);
             }
             other => panic!("{other:?}"),
         }
@@ -130,7 +131,7 @@ fn alone(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
             engine.step(&|| Duration::ZERO);
         }
         let told = told.lock().unwrap().clone();
-        assert!(told.over && told.cached == 0);
+        assert!(told.over && told.cached == 0 && told.guessed == (0, 0));
         told
     });
     answers.collect()
@@ -166,7 +167,7 @@ fn check(family: Family, block_type: BlockType) {
     std::fs::write(&path, shape.gguf()).unwrap();
     let requests = requests(shape.vocab() as u32);
     let free = SchedulerLimits { pages_max: 2000, idle_pages_max: 1000, ..SchedulerLimits::default() };
-    let by_itself = SchedulerLimits { sequences_max: 1, share: false, ..free };
+    let by_itself = SchedulerLimits { sequences_max: 1, share: false, draft_tokens_max: 0, ..free };
     let want = alone(&mut engine(&path, 1, by_itself), &requests);
     let bytes: usize =
         want.iter().map(|told| told.logprobs.len() + told.text.len() + 4 * told.tokens.len()).sum();
@@ -174,13 +175,14 @@ fn check(family: Family, block_type: BlockType) {
     let piece = |batch_tokens_max| SchedulerLimits { batch_tokens_max, ..free };
     let tight = SchedulerLimits { pages_max: 18, idle_pages_max: 12, batch_tokens_max: 64, ..free };
     let rows = [
-        (1, "pieces of 16, shared", piece(16)),
+        (1, "pieces of 16, shared, nothing guessed", SchedulerLimits { draft_tokens_max: 0, ..piece(16) }),
         (1, "pieces of 64, shared", piece(64)),
         (2, "pieces of 512, shared", piece(512)),
         (1, "pieces of 16, nothing shared", SchedulerLimits { share: false, ..piece(16) }),
         (1, "pieces of 512, nothing shared", SchedulerLimits { share: false, ..piece(512) }),
         (1, "too little memory, shared", tight),
         (1, "too little memory, nothing shared", SchedulerLimits { share: false, ..tight }),
+        (1, "many guesses", SchedulerLimits { draft_tokens_max: 400, ..free }),
         (1, "pieces as the clock says", SchedulerLimits { step_time: Duration::from_micros(700), ..free }),
     ];
     for (threads, what, limits) in rows {
@@ -189,17 +191,24 @@ fn check(family: Family, block_type: BlockType) {
         let differing = ours
             .iter()
             .zip(&want)
-            .filter(|(ours, want)| **ours != Told { cached: ours.cached, ..(*want).clone() })
+            .filter(|(ours, want)| {
+                **ours != Told { cached: ours.cached, guessed: ours.guessed, ..(*want).clone() }
+            })
             .count();
         let counts = engine.counts();
         let cached: u32 = ours.iter().map(|told| told.cached).sum();
+        let guessed = ours.iter().map(|told| told.guessed).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         println!(
-            "{family:?} {what}: {differing} of {REQUESTS} differ ({bytes} bytes); {cached} cached, {counts:?}"
+            "{family:?} {what}: {differing} of {REQUESTS} differ ({bytes} bytes); {cached} cached, guesses made and \
+             right {guessed:?}, {counts:?}"
         );
         assert_eq!(differing, 0, "{family:?}: {what}");
         assert_eq!(cached > 0, limits.share, "{what}");
         // Otherwise the row does not test what it says.
         assert!(limits.pages_max > 100 || counts.preempted > 0, "{what}: {counts:?}");
+        let many = limits.draft_tokens_max > 100;
+        assert!(!many || guessed.0 > guessed.1 && guessed.1 > 10, "{what}: {guessed:?}");
+        assert!(limits.draft_tokens_max > 0 || guessed == (0, 0), "{what}: {guessed:?}");
     }
 }
 
