@@ -59,6 +59,8 @@ pub(crate) fn host(
         kv_type: settings.kv_type,
         keep_alive: settings.keep_alive.unwrap_or(standard.keep_alive),
         models_max: if models == Models::One { 1 } else { several },
+        prefix_cache_bytes: settings.prefix_cache_bytes,
+        draft_tokens_max: settings.draft_tokens_max.unwrap_or(standard.draft_tokens_max),
         sequences_max: settings.sequences_max.unwrap_or(standard.sequences_max),
         waiting_max: settings.waiting_max.unwrap_or(standard.waiting_max),
         memory_bytes: settings.memory.and_then(|share| share.bytes(memory::free)),

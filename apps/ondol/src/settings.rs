@@ -42,6 +42,10 @@ pub(crate) struct Settings {
     /// Requests for one model that may wait.
     pub waiting_max: Option<usize>,
     pub threads: Option<usize>,
+    /// Bytes of keys and values that are kept for later requests; 0: none.
+    pub prefix_cache_bytes: Option<u64>,
+    /// Tokens of a step up to which the next ones are guessed; 0: none.
+    pub draft_tokens_max: Option<u32>,
     /// Web origins that may call the server, beside local ones.
     pub origins: Vec<String>,
     /// Keys that a server of ours accepts.
@@ -150,6 +154,10 @@ impl Settings {
             )?,
             sequences_max: env.number("ONDOL_NUM_PARALLEL", "OLLAMA_NUM_PARALLEL")?.filter(|most| *most > 0),
             waiting_max: env.number("ONDOL_MAX_QUEUE", "OLLAMA_MAX_QUEUE")?,
+            prefix_cache_bytes: env
+                .number::<u64>("ONDOL_PREFIX_CACHE_MIB", "ONDOL_PREFIX_CACHE_MIB")?
+                .map(|size| size.saturating_mul(1 << 20)),
+            draft_tokens_max: env.number("ONDOL_DRAFT_TOKENS", "ONDOL_DRAFT_TOKENS")?,
             threads: env.number("ONDOL_THREADS", "ONDOL_THREADS")?.filter(|threads| *threads > 0),
             origins: env.list("ONDOL_ORIGINS", "OLLAMA_ORIGINS"),
             client_key: environment.get("ONDOL_API_KEY").map(str::to_owned).or_else(|| keys.first().cloned()),
