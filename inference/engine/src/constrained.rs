@@ -5,11 +5,12 @@
 //! over. The sequence drives it.
 
 use contract::{GenerateError, Input, Request};
-use text::ChatTemplate;
 use text::grammar::{Constraint, Grammar, GrammarError, Guide, Start};
 use text::output::{Family, Style};
 
+use crate::calls;
 use crate::loaded::Loaded;
+use crate::output::{Asked, tail};
 
 /// The stack of the thread that computes masks: deep grammars recurse.
 const MASK_STACK_BYTES: usize = 64 << 20;
@@ -34,12 +35,19 @@ impl Constrained {
     ///
     /// # Errors
     /// [`GenerateError::Invalid`] that names what of the format cannot be kept.
-    pub(crate) fn new(loaded: &Loaded, request: &Request, prompt: &[u32]) -> Result<Self, GenerateError> {
+    pub(crate) fn new(
+        loaded: &Loaded,
+        request: &Request,
+        asked: &Asked,
+        prompt: &[u32],
+    ) -> Result<Self, GenerateError> {
+        let start = start(request, &asked.style, &tail(loaded, prompt));
+        if let Some(guide) = calls::guide(loaded, request, asked, start.clone())? {
+            return Ok(Self { constraint: Some(Box::new(guide)) });
+        }
         let Some(format) = &request.format else { return Ok(Self::default()) };
         let grammar = Grammar::of(format).map_err(|error| refused(&error))?;
         let vocabulary = loaded.grammars().map_err(|error| refused(&error))?;
-        let style = loaded.template.as_ref().map_or_else(Style::plain, ChatTemplate::style_without_tools);
-        let start = start(request, &style, &tail(loaded, prompt));
         let guide = Guide::new(vocabulary, &grammar, start).map_err(|error| refused(&error))?;
         Ok(Self { constraint: Some(Box::new(guide)) })
     }
@@ -147,18 +155,6 @@ fn start(request: &Request, style: &Style, prompt: &str) -> Start {
         Some(false) => Start::AtOnce,
         _ => Start::AfterIf { opens: tags.open.as_bytes().to_vec(), closes },
     }
-}
-
-/// The end of a prompt as text, marks among it.
-fn tail(loaded: &Loaded, prompt: &[u32]) -> String {
-    const TOKENS: usize = 8;
-    let tokenizer = &loaded.tokenizer;
-    let last = &prompt[prompt.len().saturating_sub(TOKENS)..];
-    let bytes = last.iter().flat_map(|&id| match tokenizer.is_control(id) {
-        true => tokenizer.token_text(id).unwrap_or_default().as_bytes().to_vec(),
-        false => tokenizer.token_bytes(id).into_owned(),
-    });
-    String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
 }
 
 fn refused(error: &GrammarError) -> GenerateError {

@@ -1,7 +1,8 @@
 //! A request's input to token ids, and its place in the context: what does not fit is an error, or a conversation
 //! without its oldest turns when the client allows it, which is then announced.
 
-use contract::{GenerateError, Input, Limits, Message, Request, Role};
+use contract::{GenerateError, Input, Limits, Message, Request, Role, ToolChoice};
+use serde_json::Value;
 use text::EncodeOptions;
 use text::template::{Moment, RenderOptions};
 
@@ -18,12 +19,12 @@ pub(crate) struct Prompt {
 
 /// Builds the prompt of a request.
 pub(crate) fn prompt(loaded: &Loaded, request: &Request, now: Moment) -> Result<Prompt, GenerateError> {
-    refuse_unsupported(loaded, request)?;
     let context = context(loaded, &request.limits);
+    let rendering = Rendering::new(loaded, request, now);
     let (tokens, dropped_messages) = match &request.input {
-        Input::Chat { messages, .. } => chat(loaded, messages, request.limits.truncate, context, now)?,
+        Input::Chat { messages, .. } => chat(&rendering, messages, request.limits.truncate, context)?,
         Input::Prompt { prompt, system, context } => {
-            (instruction(loaded, prompt, system.as_deref(), context, now)?, 0)
+            (instruction(&rendering, prompt, system.as_deref(), context)?, 0)
         }
         Input::Text(text) => (encode(loaded, text, true)?, 0),
         Input::Tokens(tokens) => (tokens.clone(), 0),
@@ -50,16 +51,6 @@ pub(crate) fn prompt(loaded: &Loaded, request: &Request, now: Moment) -> Result<
     Ok(Prompt { tokens, dropped_messages, tokens_max })
 }
 
-/// What is promised is kept or refused: nothing that was asked for is left out in silence.
-fn refuse_unsupported(loaded: &Loaded, request: &Request) -> Result<(), GenerateError> {
-    let what = match (&request.format, &request.input) {
-        (Some(_), _) => "structured output (format) in this version",
-        (None, Input::Chat { tools, .. }) if !tools.is_empty() => "tools",
-        _ => return Ok(()),
-    };
-    Err(GenerateError::Unsupported { model: loaded.located.name.clone(), what: what.to_owned() })
-}
-
 /// The context of a request: what it says, else the model's, never more than the model was trained on or memory holds.
 fn context(loaded: &Loaded, limits: &Limits) -> u32 {
     let trained = loaded.model.shape().context_tokens;
@@ -69,20 +60,19 @@ fn context(loaded: &Loaded, limits: &Limits) -> u32 {
 
 /// A conversation, without its oldest turns if it must be and may be.
 fn chat(
-    loaded: &Loaded,
+    rendering: &Rendering<'_>,
     messages: &[Message],
     truncate: bool,
     context: u32,
-    now: Moment,
 ) -> Result<(Vec<u32>, u32), GenerateError> {
     let mut messages = messages.to_vec();
-    if let Some(system) = &loaded.located.system
+    if let Some(system) = &rendering.loaded.located.system
         && !messages.iter().any(|message| message.role == Role::System)
     {
         messages.insert(0, Message::new(Role::System, system));
     }
     let fits = |tokens: &[u32]| (tokens.len() as u64) < u64::from(context);
-    let whole = render(loaded, &messages, true, now)?;
+    let whole = rendering.render(&messages, true)?;
     // The last message is never dropped, and neither is a system message.
     let droppable = messages.iter().rev().skip(1).filter(|message| message.role != Role::System).count();
     if fits(&whole) || !truncate || droppable == 0 {
@@ -90,10 +80,10 @@ fn chat(
     }
     // Fewer messages never make more tokens: halve until the fewest that must go are found.
     let (mut too_few, mut enough) = (0, droppable);
-    let mut best = render(loaded, &without(&messages, droppable), true, now)?;
+    let mut best = rendering.render(&without(&messages, droppable), true)?;
     while enough - too_few > 1 {
         let middle = too_few.midpoint(enough);
-        let tokens = render(loaded, &without(&messages, middle), true, now)?;
+        let tokens = rendering.render(&without(&messages, middle), true)?;
         if fits(&tokens) {
             (enough, best) = (middle, tokens);
         } else {
@@ -103,12 +93,16 @@ fn chat(
     Ok((best, enough as u32))
 }
 
-/// The messages without the oldest `count` that are not the system's.
+/// The messages without the oldest `count` that are not the system's, and without results whose calls went with them.
 fn without(messages: &[Message], count: usize) -> Vec<Message> {
-    let mut left = count;
+    let (mut left, mut orphans) = (count, count > 0);
     let keep = |message: &&Message| {
-        let drop = left > 0 && message.role != Role::System;
-        left -= usize::from(drop);
+        if message.role == Role::System {
+            return true;
+        }
+        let drop = left > 0 || orphans && message.role == Role::Tool;
+        left = left.saturating_sub(1);
+        orphans &= drop;
         !drop
     };
     messages.iter().filter(keep).cloned().collect()
@@ -116,48 +110,72 @@ fn without(messages: &[Message], count: usize) -> Vec<Message> {
 
 /// Ollama's generate: one user message in the chat template, after the tokens of earlier turns.
 fn instruction(
-    loaded: &Loaded,
+    rendering: &Rendering<'_>,
     prompt: &str,
     system: Option<&str>,
     context: &[u32],
-    now: Moment,
 ) -> Result<Vec<u32>, GenerateError> {
-    let system = system.or(loaded.located.system.as_deref());
+    let system = system.or(rendering.loaded.located.system.as_deref());
     let mut messages: Vec<Message> =
         system.map(|text| Message::new(Role::System, text)).into_iter().collect();
     messages.push(Message::new(Role::User, prompt));
     let mut tokens = context.to_vec();
-    tokens.extend(render(loaded, &messages, context.is_empty(), now)?);
+    tokens.extend(rendering.render(&messages, context.is_empty())?);
     Ok(tokens)
 }
 
-/// Messages to tokens by the chat template. A base model has none: it gets the texts, a blank line between them.
-fn render(
-    loaded: &Loaded,
-    messages: &[Message],
-    start: bool,
-    now: Moment,
-) -> Result<Vec<u32>, GenerateError> {
-    let options = RenderOptions { add_generation_prompt: true, now: Some(now), ..RenderOptions::default() };
-    let text = match &loaded.template {
-        Some(template) => {
-            template.render_with(messages, &[], &options).map_err(|error| GenerateError::Invalid {
-                parameter: Some("messages"),
-                message: format!("the model's chat template refuses this conversation: {error}"),
-            })?
+/// How conversations of one request become tokens.
+struct Rendering<'a> {
+    loaded: &'a Loaded,
+    tools: &'a [Value],
+    options: RenderOptions,
+}
+
+impl<'a> Rendering<'a> {
+    fn new(loaded: &'a Loaded, request: &'a Request, now: Moment) -> Self {
+        let tools = match &request.input {
+            Input::Chat { tools, .. } if request.tool_choice != ToolChoice::None => tools.as_slice(),
+            _ => &[],
+        };
+        let mut variables = request.template_variables.clone();
+        let thinking = &request.thinking;
+        if let Some(effort) = &thinking.effort {
+            variables.insert("reasoning_effort".to_owned(), Value::from(effort.as_str()));
         }
-        None => {
-            let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-            texts.join("\n\n")
+        if let Some(tokens) = thinking.budget_tokens {
+            // Seed-OSS is told.
+            variables.insert("thinking_budget".to_owned(), Value::from(tokens));
         }
-    };
-    // Most templates write the BOS token themselves; the tokenizer must not add a second one.
-    let bos = loaded.tokenizer.bos().and_then(|id| loaded.tokenizer.token_text(id)).unwrap_or_default();
-    let text = match text.strip_prefix(bos) {
-        Some(rest) if !bos.is_empty() && loaded.template.is_some() => rest,
-        _ => text.as_str(),
-    };
-    encode(loaded, text, start)
+        let now = Some(now);
+        let options =
+            RenderOptions { add_generation_prompt: true, now, thinking: thinking.enabled, variables };
+        Self { loaded, tools, options }
+    }
+
+    /// Messages to tokens by the chat template. A base model has none: it gets the texts, a blank line between them.
+    fn render(&self, messages: &[Message], start: bool) -> Result<Vec<u32>, GenerateError> {
+        let loaded = self.loaded;
+        let text = match &loaded.template {
+            Some(template) => {
+                let rendered = template.render_with(messages, self.tools, &self.options);
+                rendered.map_err(|error| GenerateError::Invalid {
+                    parameter: Some("messages"),
+                    message: format!("the model's chat template refuses this conversation: {error}"),
+                })?
+            }
+            None => {
+                let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+                texts.join("\n\n")
+            }
+        };
+        // Most templates write the BOS token themselves; the tokenizer must not add a second one.
+        let bos = loaded.tokenizer.bos().and_then(|id| loaded.tokenizer.token_text(id)).unwrap_or_default();
+        let text = match text.strip_prefix(bos) {
+            Some(rest) if !bos.is_empty() && loaded.template.is_some() => rest,
+            _ => text.as_str(),
+        };
+        encode(loaded, text, start)
+    }
 }
 
 fn encode(loaded: &Loaded, text: &str, add_special: bool) -> Result<Vec<u32>, GenerateError> {

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use contract::{Delta, Event, EventSink, FinishReason, Finished, GenerateError, Started, Usage};
-use text::decode::Start;
+use contract::{Event, EventSink, FinishReason, Finished, GenerateError, Started, Usage};
 use text::stop::StopStep;
 use text::{Decoder, StopMatcher};
 
+use crate::constrained::{Choice, Constrained};
 use crate::loaded::Loaded;
+use crate::output::Output;
 use crate::prompt::Prompt;
 use crate::report::Report;
 use crate::sampler::Sampler;
@@ -21,14 +22,26 @@ pub(crate) struct Sequence {
     prompt_len: usize,
     tokens_max: usize,
     sampler: Sampler,
+    /// What the answer is held to.
+    pub constrained: Constrained,
+    /// What its text becomes for the client.
+    output: Output,
     decoder: Decoder,
     stops: StopMatcher,
     report: Report,
     times: Times,
     /// Prompt tokens that did not have to be computed.
     cached: Option<u32>,
+    pub guesses: Guesses,
     /// The last event was sent.
     ended: bool,
+}
+
+/// Tokens that were guessed ahead and computed, and those of them that the sampler chose.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Guesses {
+    pub made: u32,
+    pub right: u32,
 }
 
 struct Times {
@@ -41,6 +54,8 @@ struct Times {
 /// What a request brings besides its prompt.
 pub(crate) struct SequenceOptions {
     pub sampler: Sampler,
+    pub constrained: Constrained,
+    pub output: Output,
     pub stop: Vec<String>,
     pub report: Report,
     pub arrived: Instant,
@@ -60,11 +75,14 @@ impl Sequence {
             tokens: prompt.tokens,
             tokens_max: prompt.tokens_max as usize,
             sampler: options.sampler,
-            decoder: Decoder::new(&loaded.tokenizer, Start::Continuation),
+            constrained: options.constrained,
+            decoder: options.output.decoder(loaded),
+            output: options.output,
             stops: StopMatcher::new(&options.stop),
             report: options.report,
             times: Times { arrived: options.arrived, load: options.load, started: None, first_token: None },
             cached: None,
+            guesses: Guesses::default(),
             ended: false,
         }
     }
@@ -109,20 +127,25 @@ impl Sequence {
         }
         self.report.look(logits);
         let must_go_on = self.sampler.must_go_on(self.tokens.len() - self.prompt_len);
-        let id = self.sampler.sample(logits, &self.tokens);
-        if loaded.tokenizer.ends_generation(id) || self.sampler.stops_at(id) {
-            self.finish(FinishReason::Stop);
-            return true;
-        }
+        let id = match self.choose(loaded, logits) {
+            Ok(Some(id)) => id,
+            Ok(None) => {
+                self.finish(FinishReason::Stop);
+                return true;
+            }
+            Err(error) => return self.give_up(error),
+        };
         self.tokens.push(id);
+        self.output.count();
         self.report.chose(loaded, id);
         let text = self.decoder.push(&loaded.tokenizer, id);
-        let step = match must_go_on {
-            true => StopStep { emit: text, stopped: false },
+        let step = match must_go_on || self.output.is_calling() {
+            // A call that has begun is not cut by a stop string.
+            true => StopStep { emit: self.stops.finish() + &text, stopped: false },
             false => self.stops.push(&text),
         };
         let listening = self.tell(step.emit);
-        if step.stopped {
+        if step.stopped || self.constrained.is_over() || self.output.is_over() {
             self.finish(FinishReason::Stop);
             return true;
         }
@@ -133,10 +156,32 @@ impl Sequence {
         !listening
     }
 
+    /// The next token; `None`: the answer ends here.
+    fn choose(&mut self, loaded: &Loaded, logits: &mut [f32]) -> Result<Option<u32>, GenerateError> {
+        if let Some(id) = self.output.forced(loaded) {
+            self.constrained.commit(id)?;
+            return Ok(Some(id));
+        }
+        self.constrained.restrict(logits)?;
+        let id = self.sampler.sample(logits, &self.tokens);
+        let choice = self.constrained.choose(id, loaded.tokenizer.end_ids())?;
+        if choice == Choice::End || loaded.tokenizer.ends_generation(id) || self.sampler.stops_at(id) {
+            return Ok(None);
+        }
+        self.constrained.commit(id)?;
+        Ok(Some(id))
+    }
+
     /// The request fails.
     pub(crate) fn fail(mut self, error: GenerateError) {
+        self.give_up(error);
+    }
+
+    /// The answer ends as a failure. `true`, always: it ended.
+    fn give_up(&mut self, error: GenerateError) -> bool {
         self.ended = true;
         self.sink.send(Event::Failed(error));
+        true
     }
 
     /// Sends text, with what is known of its tokens. `false`: nobody listens.
@@ -145,7 +190,11 @@ impl Sequence {
             return self.sink.is_open();
         }
         let logprobs = self.report.take();
-        self.sink.send(Event::Text(Delta { text, logprobs }))
+        let mut listening = self.sink.is_open();
+        for event in self.output.text(text, logprobs) {
+            listening = self.sink.send(event);
+        }
+        listening
     }
 
     fn finish(&mut self, reason: FinishReason) {
@@ -156,8 +205,14 @@ impl Sequence {
         rest.push_str(&self.stops.finish());
         if !rest.is_empty() || self.report.holds() {
             let logprobs = self.report.take();
-            self.sink.send(Event::Text(Delta { text: rest, logprobs }));
+            for event in self.output.text(rest, logprobs) {
+                self.sink.send(event);
+            }
         }
+        for event in self.output.finish() {
+            self.sink.send(event);
+        }
+        let reason = self.output.reason(reason);
         let now = Instant::now();
         let started = self.times.started.unwrap_or(now);
         let first = self.times.first_token.unwrap_or(now);
@@ -165,11 +220,13 @@ impl Sequence {
             prompt_tokens: self.prompt_len as u32,
             cached_tokens: self.cached.unwrap_or(0),
             generated_tokens: (self.tokens.len() - self.prompt_len) as u32,
+            thinking_tokens: self.output.thinking_tokens(),
             total: now - self.times.arrived,
+            draft_tokens: self.guesses.made,
+            draft_accepted: self.guesses.right,
             load: self.times.load,
             prompt: first - started,
             generate: now - first,
-            ..Usage::default()
         };
         self.ended = true;
         self.sink.send(Event::Finished(Finished { reason, usage, context: self.tokens.clone() }));

@@ -270,11 +270,8 @@ fn what_cannot_be_done_is_said() {
         assert!(error.contains(want), "{error}");
     };
     check(request("nobody", "hi", 1), "model 'nobody' not found");
-    let mut format = request("llama", "hi", 1);
-    format.format = Some(contract::Format::Json);
-    check(format, "does not support structured output");
     let tools = vec![serde_json::json!({"type": "function"})];
-    check(Request::new("llama", Input::Chat { messages: vec![user("hi")], tools }), "does not support tools");
+    check(Request::new("llama", Input::Chat { messages: vec![user("hi")], tools }), "tools[0] has no function");
     check(Request::new("llama", Input::Tokens(vec![1, 4_000_000])), "not in the vocabulary");
     check(Request::new("llama", Input::Tokens(vec![])), "the prompt is empty");
     let mut hot = request("llama", "hi", 1);

@@ -7,6 +7,7 @@
 //! a call but is none (no JSON, a tool that nobody named) stays content. It is not where calls are forced to be right;
 //! that is the sampler's, under the grammar that `calls` writes.
 
+mod calls;
 mod colons;
 mod envelope;
 mod harmony;
@@ -21,6 +22,7 @@ mod tagged;
 mod tools;
 mod write;
 
+pub use calls::{CallGrammar, CallRules, begun_calls, only_calls};
 pub use pieces::{Kind, Piece};
 pub use style::{Family, Style, ThinkingTags};
 pub use tools::{Tool, ToolError, Tools};
@@ -130,7 +132,7 @@ impl OutputParser {
     #[must_use]
     pub fn closing(&self) -> Option<String> {
         match (&self.state, self.style.thinking) {
-            (State::Thinking(_), Some(tags)) => Some(format!("\n{}\n\n", tags.close)),
+            (State::Thinking(_), Some(tags)) => Some(format!("\n{}", tags.close)),
             (State::Harmony(harmony), _) if harmony.is_thinking() => {
                 Some("<|end|><|start|>assistant".to_owned())
             }

@@ -146,6 +146,32 @@ const DEEPSEEK: Opening =
 pub(super) const BARE: Opening = Opening { mark: "", close: &[], part: false };
 
 impl Family {
+    /// Every family.
+    pub const ALL: [Self; 22] = [
+        Self::Hermes,
+        Self::QwenTags,
+        Self::Glm,
+        Self::Llama,
+        Self::MistralList,
+        Self::MistralArgs,
+        Self::MistralIds,
+        Self::Gemma,
+        Self::Harmony,
+        Self::DeepSeek,
+        Self::DeepSeek31,
+        Self::DeepSeekTags,
+        Self::MiniMax,
+        Self::Kimi,
+        Self::Lfm,
+        Self::Granite,
+        Self::Command,
+        Self::Nemotron,
+        Self::Functionary,
+        Self::Seed,
+        Self::Apriel,
+        Self::Gemma4,
+    ];
+
     /// Where its calls begin.
     pub(super) fn openings(self) -> &'static [Opening] {
         const HERMES: &[Opening] = &[TAG];

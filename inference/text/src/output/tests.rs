@@ -6,30 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const FAMILIES: [Family; 22] = [
-    Family::Hermes,
-    Family::QwenTags,
-    Family::Glm,
-    Family::Llama,
-    Family::MistralList,
-    Family::MistralArgs,
-    Family::MistralIds,
-    Family::Gemma,
-    Family::Harmony,
-    Family::DeepSeek,
-    Family::DeepSeek31,
-    Family::DeepSeekTags,
-    Family::MiniMax,
-    Family::Kimi,
-    Family::Lfm,
-    Family::Granite,
-    Family::Command,
-    Family::Nemotron,
-    Family::Functionary,
-    Family::Seed,
-    Family::Apriel,
-    Family::Gemma4,
-];
+const FAMILIES: [Family; 22] = Family::ALL;
 
 fn style(family: Family) -> Style {
     let thinking = (family != Family::Harmony).then_some(ThinkingTags { open: "<think>", close: "</think>" });
@@ -293,7 +270,7 @@ fn a_prompt_that_opens_the_thoughts() {
     assert_eq!(closed.content, "Yes");
     let mut parser = OutputParser::new(style(Family::Hermes), tools(), prompt);
     assert!(parser.is_thinking());
-    assert_eq!(parser.closing().as_deref(), Some("\n</think>\n\n"));
+    assert_eq!(parser.closing().as_deref(), Some("\n</think>"));
     parser.push("hm</think>");
     assert!(!parser.is_thinking() && parser.closing().is_none());
 }

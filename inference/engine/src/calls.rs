@@ -1,0 +1,86 @@
+//! What binds an answer that may or must call tools: the grammar of calls (`text::output`), beside a promised format if
+//! there is one. It fails closed: a schema that cannot be enforced is an error that names the keyword, never a call
+//! that might break it.
+
+use contract::{Format, GenerateError, Request, ToolChoice};
+use text::grammar::{Grammar, GrammarError, Guide, Piece, Spacing, Start};
+use text::output::{CallRules, Family, begun_calls, only_calls};
+
+use crate::loaded::Loaded;
+use crate::output::Asked;
+
+/// What the request's tools bind the answer to; `None`: nothing, and a format binds as if there were no tools. `start`:
+/// from where on an answer counts.
+///
+/// # Errors
+/// [`GenerateError::Invalid`] that names what of the tools cannot be kept.
+pub(crate) fn guide(
+    loaded: &Loaded,
+    request: &Request,
+    asked: &Asked,
+    start: Start,
+) -> Result<Option<Guide>, GenerateError> {
+    if asked.tools.is_empty() {
+        return Ok(None);
+    }
+    let Asked { style, tools } = asked;
+    let tokenizer = &loaded.tokenizer;
+    let token = |mark: &str| tokenizer.token_id(mark).filter(|id| tokenizer.is_control(*id));
+    let rules = CallRules { parallel: request.parallel_tool_calls };
+    // gpt-oss thinks in a message of its own, and calls in another.
+    let start = match style.family {
+        Family::Harmony if request.thinking.enabled == Some(false) => Start::AtOnce,
+        Family::Harmony => Start::AfterIf {
+            opens: b"<|channel|>analysis<|message|>".to_vec(),
+            closes: b"<|end|><|start|>assistant".to_vec(),
+        },
+        _ => start,
+    };
+    let must = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+    let (piece, start) = match (&request.tool_choice, &request.format) {
+        (ToolChoice::None, _) => return Ok(None),
+        (_, Some(_)) if must => {
+            let message = "an answer that must be a call has no place for a format: leave one of them out";
+            return Err(GenerateError::Invalid { parameter: Some("format"), message: message.to_owned() });
+        }
+        (ToolChoice::Named(name), _) => {
+            let rules = CallRules { parallel: false };
+            (only_calls(style, &tools.only(name), rules, &token).piece, start)
+        }
+        (ToolChoice::Required, _) => (only_calls(style, tools, rules, &token).piece, start),
+        (ToolChoice::Auto, Some(format)) => {
+            let calls = only_calls(style, tools, rules, &token).piece;
+            (Piece::Choice(vec![calls, format_piece(format)?]), start)
+        }
+        (ToolChoice::Auto, None) => match begun_calls(style, tools, &token) {
+            Some(begun) => {
+                let mark = begun.behind.unwrap_or_default().as_bytes().to_vec();
+                (begun.piece, Start::On(mark))
+            }
+            None => return Ok(None),
+        },
+    };
+    let compile = || {
+        let grammar = Grammar::from_piece(&piece)?;
+        Guide::new(loaded.grammars()?, &grammar, start)
+    };
+    compile().map(Some).map_err(|error: GrammarError| GenerateError::Invalid {
+        parameter: Some("tools"),
+        message: format!("tools: {error}"),
+    })
+}
+
+/// A format that may stand in a choice with calls.
+fn format_piece(format: &Format) -> Result<Piece, GenerateError> {
+    let json = |schema| Piece::Json { schema, spacing: Spacing::Free };
+    match format {
+        Format::Json => Ok(json(serde_json::json!({"type": "object"}))),
+        Format::JsonSchema(schema) => Ok(json(schema.clone())),
+        Format::Regex(expression) => Ok(Piece::Regex(expression.clone())),
+        Format::Choice(choices) => Ok(Piece::Choice(choices.iter().cloned().map(Piece::Text).collect())),
+        Format::Gbnf(_) | Format::Lark(_) => {
+            let message = "a grammar cannot stand beside tools: leave one of them out, or use a JSON schema";
+            Err(GenerateError::Invalid { parameter: Some("format"), message: message.to_owned() })
+        }
+    }
+}
