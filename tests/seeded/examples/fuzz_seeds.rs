@@ -4,7 +4,11 @@
 
 use std::{env, fs, io, path::Path, process::ExitCode};
 
+use kernels::pack::{Format, Packed};
+use kernels::pool::Pool;
 use seeded::{BlockType, Family, Shape, bad};
+use weights::FileStamp;
+use weights::packed::{Image, Part, SourceVersion};
 
 fn main() -> ExitCode {
     let Some(folder) = env::args_os().nth(1) else {
@@ -45,6 +49,7 @@ fn write(folder: &Path) -> io::Result<usize> {
         put("gguf_header", family.name(), &file)?;
         put("gguf_load", family.name(), &file)?;
     }
+    put("packed_file", "three", &packed_file())?;
     for case in bad::cases_of(bad::Layer::Template) {
         let source = weights::Gguf::from_bytes(case.bytes)
             .ok()
@@ -54,4 +59,28 @@ fn write(folder: &Path) -> io::Result<usize> {
         }
     }
     Ok(count)
+}
+
+/// A sound file of three small packed matrices.
+fn packed_file() -> Vec<u8> {
+    let part = |name: &str, kind: BlockType, rows: usize, columns: usize| {
+        let blocks = vec![0x35; rows * kind.row_bytes(columns).expect("whole blocks")];
+        let format = Format::of(kind).expect("it has a packed form");
+        let form = Packed::new(format, &blocks, columns, &Pool::new(1)).own_form();
+        Part { name: name.to_owned(), kind, rows, columns, form }
+    };
+    let parts = [
+        part("a", BlockType::Q8_0, 16, 32),
+        part("b", BlockType::Q4_K, 3, 256),
+        part("c", BlockType::IQ4_NL, 17, 64),
+    ];
+    let stamp = FileStamp { size: 1, modified: (2, 3), changed: (4, 5) };
+    let mut image =
+        Image::new(SourceVersion { stamp, header_sum: 6 }, "/m.gguf", &parts).expect("it can be kept");
+    let mut file = vec![0; image.len() as usize];
+    let written = image.next(&parts, &mut file).expect("the parts are the same");
+    assert_eq!(written, file.len(), "one slice holds it all");
+    let header = image.header().expect("all of it was made");
+    file[..header.len()].copy_from_slice(&header);
+    file
 }

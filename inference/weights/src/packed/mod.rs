@@ -19,6 +19,7 @@ use kernels::{BlockType, OwnForm, Storage};
 
 pub use error::PackedError;
 pub use image::{Image, Part};
+pub use sum::sum;
 
 use crate::gguf::Gguf;
 use crate::map::{FileStamp, MappedFile};
@@ -35,7 +36,7 @@ impl SourceVersion {
     /// Of a mapped file; `None` for one in memory.
     #[must_use]
     pub fn of(file: &Gguf) -> Option<Self> {
-        Some(Self { stamp: file.stamp()?, header_sum: sum::sum(file.header()) })
+        Some(Self { stamp: file.stamp()?, header_sum: sum(file.header()) })
     }
 }
 
@@ -142,7 +143,7 @@ impl PackedFile {
     /// [`PackedError::Sum`] naming the first matrix that is not what was written.
     pub fn verify(&self) -> Result<(), PackedError> {
         for tensor in self.tensors() {
-            if self.bytes().get(tensor.range.clone()).map(sum::sum) != Some(tensor.sum) {
+            if self.bytes().get(tensor.range.clone()).map(sum) != Some(tensor.sum) {
                 return Err(PackedError::Sum { what: crate::error::shown(&tensor.name) });
             }
         }

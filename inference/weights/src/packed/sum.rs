@@ -20,8 +20,8 @@ pub(super) struct Sum {
     len: u64,
 }
 
-/// The sum of these bytes.
-pub(super) fn sum(bytes: &[u8]) -> u64 {
+/// The sum of these bytes, as header, table and matrices of a packed file carry it.
+pub fn sum(bytes: &[u8]) -> u64 {
     let mut sum = Sum::new();
     sum.add(bytes);
     sum.value()
