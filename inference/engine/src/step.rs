@@ -334,7 +334,7 @@ impl Running {
             }
             if position as usize + 1 == sequence.tokens.len() {
                 over = sequence.advance(loaded, logits);
-            } else if position + 1 < known {
+            } else if position < known {
                 sequence.heard(loaded, position as usize, logits);
             }
         }
