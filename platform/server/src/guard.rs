@@ -119,21 +119,33 @@ impl Guard {
         if allowed { Ok(Some(origin.clone())) } else { Err(Problem::Origin(text)) }
     }
 
-    fn check_key(&self, headers: &HeaderMap, path: &str) -> Result<(), Problem> {
+    /// `None`: no key is asked for here.
+    fn check_key(&self, headers: &HeaderMap, path: &str) -> Result<Option<Caller>, Problem> {
         if self.keys.is_empty() || routes::is_open(path) {
-            return Ok(());
+            return Ok(None);
         }
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(given), None) = (given.next(), given.next()) else { return Err(Problem::Unauthorized) };
         let key = bearer(given.as_bytes()).ok_or(Problem::Unauthorized)?;
         // Every key is compared, whatever the others said.
-        let known = self.keys.iter().fold(false, |known, one| same_secret(one.as_bytes(), key) | known);
-        if known { Ok(()) } else { Err(Problem::Unauthorized) }
+        let known = self.keys.iter().enumerate().fold(None, |known, (number, one)| {
+            if same_secret(one.as_bytes(), key) { Some(Caller(number)) } else { known }
+        });
+        known.map(Some).ok_or(Problem::Unauthorized)
     }
 }
 
+/// Who asks: whoever has this key, by its place in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller(usize);
+
+/// Whose request it is, for the engine: users with keys of their own are served evenly, and share nothing.
+pub(crate) fn tenant(request: &Request) -> Option<String> {
+    request.extensions().get::<Caller>().map(|caller| format!("key {}", caller.0 + 1))
+}
+
 /// The first and last stop of every request.
-pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request.headers().get(&REQUEST_ID).and_then(own_id).unwrap_or_else(|| fresh_id("req_"));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -143,10 +155,13 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
             body::discard(request.into_body(), &app.limits);
             (problem.reply(dialect), None)
         }
-        Ok(origin) if method == Method::OPTIONS && request.headers().contains_key(PREFLIGHT) => {
+        Ok((origin, _)) if method == Method::OPTIONS && request.headers().contains_key(PREFLIGHT) => {
             (preflight(request.headers()), origin)
         }
-        Ok(origin) => {
+        Ok((origin, caller)) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             (answer.unwrap_or_else(|_| Problem::Panic { id: id.clone() }.reply(dialect)), origin)
         }
@@ -170,15 +185,18 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
-fn admit(guard: &Guard, request: &Request) -> Result<Option<HeaderValue>, Problem> {
+type Admitted = (Option<HeaderValue>, Option<Caller>);
+
+fn admit(guard: &Guard, request: &Request) -> Result<Admitted, Problem> {
     let headers = request.headers();
     guard.check_host(headers, request.uri())?;
     let origin = guard.check_origin(headers, request.method())?;
     // A browser asks first without the key, and is told only that it may ask.
-    if request.method() != Method::OPTIONS {
-        guard.check_key(headers, request.uri().path())?;
-    }
-    Ok(origin)
+    let caller = match *request.method() {
+        Method::OPTIONS => None,
+        _ => guard.check_key(headers, request.uri().path())?,
+    };
+    Ok((origin, caller))
 }
 
 const PREFLIGHT: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;

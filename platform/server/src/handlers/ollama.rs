@@ -12,7 +12,7 @@ use super::models::refused;
 use super::on_store;
 use crate::problem::{Dialect, ollama_error};
 use crate::stream::{Writer, answer, warn, whole};
-use crate::{App, body};
+use crate::{App, body, guard};
 
 /// `POST /api/generate`
 pub(crate) async fn generate(State(app): State<App>, request: Request) -> Response {
@@ -25,6 +25,7 @@ pub(crate) async fn chat(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn run(app: App, request: Request, endpoint: Endpoint) -> Response {
+    let tenant = guard::tenant(&request);
     let body = match body::read(request.into_body(), &app.limits).await {
         Ok(body) => body,
         Err(problem) => return problem.reply(Dialect::Ollama),
@@ -38,6 +39,7 @@ async fn run(app: App, request: Request, endpoint: Endpoint) -> Response {
         Ok(parsed) => parsed,
         Err(error) => return ollama_error(&error.into()),
     };
+    request.tenant = tenant;
     if ModelName::parse(&request.model).is_err() {
         return ollama_error(&RequestError::InvalidModelName.into());
     }

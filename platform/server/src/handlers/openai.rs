@@ -13,7 +13,7 @@ use registry::{ModelEntry, ModelName, RegistryError};
 use super::{fresh_id, on_store, unix_seconds};
 use crate::problem::{Dialect, openai_error};
 use crate::stream::{Writer, answer, warn, whole};
-use crate::{App, body};
+use crate::{App, body, guard};
 
 /// `POST /v1/chat/completions`
 pub(crate) async fn chat(State(app): State<App>, request: Request) -> Response {
@@ -26,6 +26,7 @@ pub(crate) async fn completion(State(app): State<App>, request: Request) -> Resp
 }
 
 async fn run(app: App, request: Request, endpoint: Endpoint) -> Response {
+    let tenant = guard::tenant(&request);
     let body = match body::read(request.into_body(), &app.limits).await {
         Ok(body) => body,
         Err(problem) => return problem.reply(Dialect::OpenAi),
@@ -35,10 +36,11 @@ async fn run(app: App, request: Request, endpoint: Endpoint) -> Response {
         Endpoint::Completion => (request::completion(&body), fresh_id("cmpl-")),
     };
     drop(body);
-    let parsed = match parsed {
+    let mut parsed = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return openai_error(&error.into()),
     };
+    parsed.request.tenant = tenant;
     let model = parsed.request.model.clone();
     if ModelName::parse(&model).is_err() {
         return openai_error(&ErrorReply::model_not_found(&model));

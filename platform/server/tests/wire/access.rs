@@ -64,6 +64,27 @@ fn without_a_key_nothing_is_told() {
     assert!(stage.generator.requests.lock().unwrap().is_empty());
 }
 
+/// Users with keys of their own are told apart, so that the engine can be even to them and share nothing between them.
+#[test]
+fn the_engine_is_told_whose_request_it_is() {
+    let asked = |stage: &Stage, key: Option<&str>| {
+        let headers: Vec<(&str, &str)> = key.map(|key| ("authorization", key)).into_iter().collect();
+        let body = r#"{"model":"m","prompt":"x","messages":[{"role":"user","content":"x"}]}"#;
+        for path in ["/api/generate", "/api/chat", "/v1/completions", "/v1/chat/completions"] {
+            stage.ask_with("POST", path, &headers, body);
+        }
+        let requests = std::mem::take(&mut *stage.generator.requests.lock().unwrap());
+        requests.into_iter().map(|request| request.tenant).collect::<Vec<_>>()
+    };
+    let stage = with_keys();
+    stage.says("m", &["a"]);
+    assert_eq!(asked(&stage, Some("Bearer first-key")), vec![Some("key 1".to_owned()); 4]);
+    assert_eq!(asked(&stage, Some("Bearer second-key")), vec![Some("key 2".to_owned()); 4]);
+    let open = Stage::new();
+    open.says("m", &["a"]);
+    assert_eq!(asked(&open, None), vec![None; 4]);
+}
+
 #[test]
 fn without_keys_loopback_needs_none() {
     let stage = Stage::new();
