@@ -16,7 +16,10 @@ fn conversation() -> Vec<Message> {
 
 fn render(source: &str) -> Result<String, TemplateError> {
     let template = ChatTemplate::from_source(source, "<s>", "</s>")?;
-    template.render(&conversation(), &[json!({"name": "f", "가": [1, 2.0, null]})], true)
+    // As it stands: what is done for templates without a place for tools is tested in `tests/round_trip.rs`.
+    let messages: Vec<Value> = conversation().iter().map(message_in_hf_shape).collect();
+    let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+    template.render_values(&messages, &[json!({"name": "f", "가": [1, 2.0, null]})], &options)
 }
 
 fn check(source: &str, expected: &str) {
@@ -211,8 +214,9 @@ fn thoughts_and_calls_go_in_the_shape_of_transformers() {
     message.tool_calls =
         vec![ToolCall { id: Some("1".to_owned()), name: "f".to_owned(), arguments: json!({"x": 1}) }];
     let template = ChatTemplate::from_source("{{ messages[0] | tojson }}", "", "").unwrap();
+    let messages = [message_in_hf_shape(&message)];
     assert_eq!(
-        template.render(&[message], &[], false).unwrap(),
+        template.render_values(&messages, &[], &RenderOptions::default()).unwrap(),
         concat!(
             r#"{"role": "assistant", "content": "", "reasoning_content": "hm", "thinking": "hm", "tool_calls": "#,
             r#"[{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}, "id": "1"}]}"#
