@@ -299,13 +299,15 @@ impl World {
         ids.dedup();
         assert_eq!(ids.len(), parts.len(), "seed {}: two parts for one", self.seed);
         assert!(!parts.is_empty() || self.alive.is_empty(), "seed {}: nothing moves", self.seed);
-        // Whoever writes is served in every step, unless the budget is smaller than their number.
+        // Whoever writes is served in every step, unless the budget is smaller than the number of all that run.
         let running = self.alive.iter().filter(|id| self.requests[*id].state == State::Running);
-        let writes =
-            |request: &&Request| request.given > 0 && request.computed + 1 == request.tokens.len() as u32;
-        let writers: Vec<RequestId> = running.copied().filter(|id| writes(&&self.requests[id])).collect();
-        if writers.len() <= self.limits.batch_tokens_max {
-            let missing = writers.iter().find(|id| ids.binary_search(id).is_err());
+        let running: Vec<RequestId> = running.copied().collect();
+        let writes = |id: &RequestId| {
+            let request = &self.requests[id];
+            request.given > 0 && request.computed + 1 == request.tokens.len() as u32
+        };
+        if running.len() <= self.limits.batch_tokens_max {
+            let missing = running.iter().find(|id| writes(id) && ids.binary_search(id).is_err());
             assert_eq!(missing, None, "seed {}: a writer waits", self.seed);
         }
     }
