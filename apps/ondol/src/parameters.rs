@@ -2,6 +2,7 @@
 //! become in a request. One table; used by the interactive session and for the parameters stored with a model.
 
 use contract::{Limits, Request, Sampling};
+use dialects::sampling;
 use serde_json::Value;
 
 use crate::terminal::messages::Message;
@@ -63,8 +64,25 @@ impl Parameters {
                 self.stop =
                     values.iter().filter(|stop| !stop.is_empty()).map(|stop| (*stop).to_owned()).collect()
             }
-            _ => return Err(ParameterError::Unknown),
+            _ => return self.set_other(name, values),
         }
+        Ok(())
+    }
+
+    /// The options that only other servers know, by the table that the dialects read them with.
+    fn set_other(&mut self, name: &str, values: &[&str]) -> Result<(), ParameterError> {
+        let json = |text: &&str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(*text));
+        let mut sampling = self.sampling.clone();
+        let mut set = |value: &Value| sampling::set(&mut sampling, name, value);
+        // One word is a value, or a list of one; `samplers` and `bad_words` are lists.
+        let list = Value::Array(values.iter().map(|text| Value::from(*text)).collect());
+        let first = values.first().map_or(Value::Null, json);
+        let done = match set(&first) {
+            Some(Err(_)) => set(&list),
+            done => done,
+        };
+        done.ok_or(ParameterError::Unknown)?.map_err(|_| ParameterError::Wanted(Message::WantedNumber))?;
+        self.sampling = sampling;
         Ok(())
     }
 
@@ -93,6 +111,10 @@ impl Parameters {
         sampling.presence_penalty = set.presence_penalty.or(sampling.presence_penalty);
         sampling.frequency_penalty = set.frequency_penalty.or(sampling.frequency_penalty);
         sampling.seed = set.seed.or(sampling.seed);
+        for (name, value) in sampling::said(set) {
+            // What was read once can be read again.
+            let _ = sampling::set(sampling, name, &value);
+        }
         let limits: &mut Limits = &mut request.limits;
         limits.new_tokens_max = self.new_tokens_max.unwrap_or(limits.new_tokens_max);
         limits.context_tokens = self.context_tokens.or(limits.context_tokens);
@@ -125,7 +147,10 @@ impl Parameters {
                 _ => self.stop.iter().map(|stop| format!("{stop:?}")).collect(),
             }
         };
-        KNOWN.iter().flat_map(|(name, _)| text(name).into_iter().map(|value| (*name, value))).collect()
+        let known = KNOWN.iter().flat_map(|(name, _)| text(name).into_iter().map(|value| (*name, value)));
+        let others = sampling::said(sampling).into_iter();
+        let others = others.filter(|(name, _)| KNOWN.iter().all(|(known, _)| known != name));
+        known.chain(others.map(|(name, value)| (name, value.to_string()))).collect()
     }
 }
 
@@ -161,6 +186,29 @@ mod tests {
             parameters.apply(&mut request);
             assert_ne!(request, before, "{name} changes nothing");
         }
+    }
+
+    #[test]
+    fn options_of_other_servers_are_set_listed_and_applied() {
+        for (name, words, shown) in [
+            ("typical_p", &["0.5"][..], "0.5"),
+            ("mirostat", &["2"], "2"),
+            ("dry_multiplier", &["0.8"], "0.8"),
+            ("ignore_eos", &["true"], "true"),
+            ("samplers", &["top_k", "temperature"], r#"["top_k","temperature"]"#),
+            ("bad_words", &["7"], r#"["7"]"#),
+            ("logit_bias", &[r#"{"5":-1.5}"#], r#"{"5":-1.5}"#),
+        ] {
+            let mut parameters = Parameters::default();
+            assert_eq!(parameters.set(name, words), Ok(()), "{name}");
+            assert_eq!(parameters.list(), [(name, shown.to_owned())]);
+            let mut request = Request::new("m", Input::Load);
+            parameters.apply(&mut request);
+            assert_eq!(request.sampling, parameters.sampling);
+        }
+        let mut parameters = Parameters::default();
+        assert_eq!(parameters.set("mirostat", &["3"]), Err(ParameterError::Wanted(Message::WantedNumber)));
+        assert_eq!(parameters, Parameters::default());
     }
 
     #[test]

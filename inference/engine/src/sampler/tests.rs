@@ -64,19 +64,7 @@ fn reference_step(settings: &SamplerSettings, kind: SamplerKind, live: &mut Live
             live.truncate((settings.top_k as usize).max(keep));
         }
         SamplerKind::TailFree if settings.tail_free_z < 1.0 && live.len() > 2 => {
-            sort(live);
-            let shares = shares(live);
-            let first: Vec<f64> = shares.windows(2).map(|pair| pair[0] - pair[1]).collect();
-            let second: Vec<f64> = first.windows(2).map(|pair| (pair[0] - pair[1]).abs()).collect();
-            let total: f64 = second.iter().sum();
-            let mut sum = 0.0;
-            for (place, bend) in second.iter().enumerate() {
-                sum += bend / total;
-                if sum > f64::from(settings.tail_free_z) {
-                    live.truncate(place.max(keep));
-                    break;
-                }
-            }
+            reference_tail_free(settings, live);
         }
         SamplerKind::Typical if settings.typical_p < 1.0 => {
             let shares = shares(live);
@@ -119,6 +107,23 @@ fn reference_step(settings: &SamplerSettings, kind: SamplerKind, live: &mut Live
             live.iter_mut().for_each(|(_, logit)| *logit /= temperature);
         }
         _ => {}
+    }
+}
+
+fn reference_tail_free(settings: &SamplerSettings, live: &mut Live) {
+    let keep = settings.min_keep.max(1);
+    sort(live);
+    let shares = shares(live);
+    let first: Vec<f64> = shares.windows(2).map(|pair| pair[0] - pair[1]).collect();
+    let second: Vec<f64> = first.windows(2).map(|pair| (pair[0] - pair[1]).abs()).collect();
+    let total: f64 = second.iter().sum();
+    let mut sum = 0.0;
+    for (place, bend) in second.iter().enumerate() {
+        sum += bend / total;
+        if sum > f64::from(settings.tail_free_z) {
+            live.truncate(place.max(keep));
+            break;
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! From what a request says in words to the tokens of its model: biases, bad words, line breaks, DRY's breakers.
+//! The only part of the sampler that knows a tokenizer; done once a request, before its first draw.
 
 use std::sync::Arc;
 
