@@ -1,8 +1,6 @@
 //! Several answers to one request: which requests the engine gets, and how their events become one reply.
 //! Events of a script, and the JSON that a client gets for them, streamed and whole.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::time::Duration;
 
 use contract::{Delta, Event, FinishReason, Finished, Input, Started, TokenLogprob, Usage};
