@@ -56,10 +56,13 @@ impl Speculation {
         }
     }
 
-    /// Guesses what follows `tokens`; returns how many tokens it dares.
-    pub(crate) fn look(&mut self, tokens: &[u32]) -> u32 {
+    /// Guesses what follows `tokens`: what is `forced`, if anything is, else what followed last time. Returns how many
+    /// tokens it dares.
+    pub(crate) fn look(&mut self, tokens: &[u32], forced: &[u32]) -> u32 {
         self.guess.clear();
-        if self.pause > 0 {
+        if !forced.is_empty() {
+            self.guess.extend_from_slice(&forced[..forced.len().min(self.most as usize)]);
+        } else if self.pause > 0 {
             self.pause -= 1;
         } else if self.most > 0 {
             let found = followed(tokens);
@@ -110,19 +113,21 @@ mod tests {
     fn daring_follows_success() {
         let mut speculation = Speculation::new(16);
         let tokens: Vec<u32> = (0..30).chain(0..2).collect();
-        assert_eq!(speculation.look(&tokens), 4);
+        assert_eq!(speculation.look(&tokens, &[]), 4);
         assert_eq!(speculation.guess(), [2, 3, 4, 5]);
         speculation.judge(4, 4);
-        assert_eq!(speculation.look(&tokens), 8);
+        assert_eq!(speculation.look(&tokens, &[]), 8);
         speculation.judge(8, 2);
-        assert_eq!(speculation.look(&tokens), 3);
+        assert_eq!(speculation.look(&tokens, &[]), 3);
         for _ in 0..MISSES_MAX {
             speculation.judge(1, 0);
         }
         for _ in 0..PAUSE {
-            assert_eq!(speculation.look(&tokens), 0);
+            assert_eq!(speculation.look(&tokens, &[]), 0);
         }
-        assert_eq!(speculation.look(&tokens), 1);
-        assert_eq!(Speculation::new(0).look(&tokens), 0);
+        assert_eq!(speculation.look(&tokens, &[]), 1);
+        assert_eq!(Speculation::new(0).look(&tokens, &[]), 0);
+        assert_eq!(speculation.look(&tokens, &[7, 8]), 2);
+        assert_eq!(speculation.guess(), [7, 8]);
     }
 }

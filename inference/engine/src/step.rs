@@ -296,7 +296,9 @@ impl Engine {
             if tokens.is_empty() {
                 continue;
             }
-            let draft = speculation.look(&sequence.tokens);
+            // Where a grammar leaves one way, that is the guess; its errors are told when the next mask is wanted.
+            let forced = sequence.constrained.forced().unwrap_or_default();
+            let draft = speculation.look(&sequence.tokens, &forced);
             let wrote = Event::Wrote { id: part.id, tokens, accepted: right, draft };
             self.scheduler.step(wrote, now, &mut self.actions);
         }
