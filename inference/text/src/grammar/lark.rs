@@ -51,6 +51,10 @@ pub(crate) fn check(source: &str) -> Result<(), GrammarError> {
             )));
         }
     }
+    // Control tokens have no names in the engine's vocabulary, and it panics over a name that it does not find.
+    if names_a_token(source) {
+        return Err(syntax("tokens by name, as <think>, are not supported; write them by number, as <[7]>"));
+    }
     let (mut depth, mut deepest) = (0usize, 0);
     for byte in source.bytes() {
         match byte {
@@ -67,6 +71,43 @@ pub(crate) fn check(source: &str) -> Result<(), GrammarError> {
     Ok(())
 }
 
+/// Whether `<name>` stands outside of texts, expressions and remarks.
+fn names_a_token(source: &str) -> bool {
+    let mut quote = None;
+    let mut escaped = false;
+    let mut characters = source.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (_, '\n') => (quote, escaped) = (None, false),
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(end), character) if end == character => quote = None,
+            (Some(_), _) => {}
+            (None, '#') => quote = Some('\n'),
+            (None, '/') if characters.peek() == Some(&'/') => quote = Some('\n'),
+            (None, '"' | '/') => quote = Some(character),
+            (None, '<') if characters.peek() != Some(&'[') => return true,
+            (None, _) => {}
+        }
+    }
+    false
+}
+
 fn syntax(message: &str) -> GrammarError {
     GrammarError::Syntax { kind: "grammar", message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_token;
+
+    #[test]
+    fn names_of_tokens_are_told_from_texts() {
+        let check = |source: &str, wanted: bool| assert_eq!(names_a_token(source), wanted, "{source}");
+        check("start: <think>", true);
+        check("start: \"a\" <|im_end|>", true);
+        check("start: <[7]> <[1-3]>", false);
+        check("start: \"<b>\" /<\\/b>/ # <c>\n// <d>", false);
+        check("start: \"\\\"<b>\"\nx: <e>", true);
+    }
 }

@@ -9,6 +9,9 @@ use llguidance::panic_utils::catch_unwind;
 use super::error::{GrammarError, shown};
 use super::mask::TokenMask;
 
+/// What a grammar may learn about itself while it is followed. Common schemas need less than a thousandth.
+const SHARED_BYTES_MAX: usize = 128 << 20;
+
 /// Where an answer stands in its grammar. Clones go their own ways and share what they learn about the grammar.
 #[derive(Clone)]
 pub struct Matcher {
@@ -95,7 +98,7 @@ impl Matcher {
         catch_unwind(AssertUnwindSafe(|| Ok(self.parser.parser.lexer_stats().num_bytes))).ok()
     }
 
-    /// A panic in the engine is its mistake, and costs this answer alone.
+    /// A panic in the engine is its mistake, and costs this answer alone. What a grammar learns about itself has a bound.
     fn guarded<T>(
         &mut self,
         work: impl FnOnce(&mut TokenParser) -> anyhow::Result<T>,
@@ -104,7 +107,13 @@ impl Matcher {
             return Err(failed.clone());
         }
         let parser = &mut *self.parser;
-        catch_unwind(AssertUnwindSafe(|| work(parser))).map_err(|error| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let done = work(parser)?;
+            let bytes = parser.parser.lexer_stats().num_bytes;
+            anyhow::ensure!(bytes <= SHARED_BYTES_MAX, "it takes more than {SHARED_BYTES_MAX} bytes of memory");
+            Ok(done)
+        }));
+        outcome.map_err(|error| {
             let failed = match self.parser.stop_reason() {
                 StopReason::NoExtensionBias => GrammarError::Vocabulary,
                 _ => {

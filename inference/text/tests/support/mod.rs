@@ -8,10 +8,10 @@ use weights::Gguf;
 use weights::gguf::write::Writer;
 
 /// Splitmix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -19,22 +19,87 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 }
 
 /// Pieces of JSON as real vocabularies have them: cut across what grammars tell apart.
 const PIECES: [&str; 70] = [
-    "{\"", "\":", "\": ", "\",", "\", \"", "\"}", "\"]", "\"},", "[\"", "[{", "[[", "]]", "}]", "}}", "],", "},", "{}",
-    "[]", "\"\"", "\": \"", "\":[", ":{", ": ", ", ", ",\"", "\n", "\n  ", "  ", "    ", "\t", " \"", "null", "true",
-    "false", "nul", "tru", "fal", "se", "10", "00", "12", "99", "0.", ".5", "-1", "1e", "20", "-02", "-29", "T1", "\\n",
-    "\\\"", "\\u", "\\", "ab", "abc", "name", "kind", "id", "value", "가", "나다", "한국어", "é", "😀", "start", "end",
-    "aa", "http", "://",
+    "{\"",
+    "\":",
+    "\": ",
+    "\",",
+    "\", \"",
+    "\"}",
+    "\"]",
+    "\"},",
+    "[\"",
+    "[{",
+    "[[",
+    "]]",
+    "}]",
+    "}}",
+    "],",
+    "},",
+    "{}",
+    "[]",
+    "\"\"",
+    "\": \"",
+    "\":[",
+    ":{",
+    ": ",
+    ", ",
+    ",\"",
+    "\n",
+    "\n  ",
+    "  ",
+    "    ",
+    "\t",
+    " \"",
+    "null",
+    "true",
+    "false",
+    "nul",
+    "tru",
+    "fal",
+    "se",
+    "10",
+    "00",
+    "12",
+    "99",
+    "0.",
+    ".5",
+    "-1",
+    "1e",
+    "20",
+    "-02",
+    "-29",
+    "T1",
+    "\\n",
+    "\\\"",
+    "\\u",
+    "\\",
+    "ab",
+    "abc",
+    "name",
+    "kind",
+    "id",
+    "value",
+    "가",
+    "나다",
+    "한국어",
+    "é",
+    "😀",
+    "start",
+    "end",
+    "aa",
+    "http",
+    "://",
 ];
 
 /// All bytes and `PIECES`, in SentencePiece's way, with one end and a control token.
-pub fn tokenizer() -> Arc<Tokenizer> {
+pub(crate) fn tokenizer() -> Arc<Tokenizer> {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>", "<tool>"].map(str::to_owned).to_vec();
     let mut types = vec![2, 3, 3, 3];
     for byte in 0..=u8::MAX {
@@ -55,13 +120,13 @@ pub fn tokenizer() -> Arc<Tokenizer> {
     Arc::new(Tokenizer::from_gguf(file.metadata()).expect("the vocabulary is sound"))
 }
 
-pub fn vocabulary() -> Vocabulary {
+pub(crate) fn vocabulary() -> Vocabulary {
     Vocabulary::new(&tokenizer()).expect("the vocabulary writes text")
 }
 
 /// What a model with random logits writes under a grammar. It grows tired of text after `tired` tokens and then closes
 /// what it can. `None`: it did not end.
-pub fn write(
+pub(crate) fn write(
     vocabulary: &Vocabulary,
     grammar: &Grammar,
     seed: u64,
@@ -82,7 +147,8 @@ pub fn write(
                 || tokenizer.token_bytes(*id).first().is_some_and(|byte| b"\"}]".contains(byte))
         };
         let closers: Vec<u32> = allowed.iter().copied().filter(closing).collect();
-        let from = if step >= tired && !closers.is_empty() && random.below(8) > 0 { &closers } else { &allowed };
+        let from =
+            if step >= tired && !closers.is_empty() && random.below(8) > 0 { &closers } else { &allowed };
         let token = from[random.below(from.len())];
         if tokenizer.ends_generation(token) {
             assert!(matcher.may_end()?, "an end where none may be");
@@ -97,4 +163,26 @@ pub fn write(
 
 fn utf8(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("whole characters")
+}
+
+/// Whether a text is possible under a grammar, as a whole, token by token: by the longest tokens that its masks allow.
+pub(crate) fn possible(vocabulary: &Vocabulary, grammar: &Grammar, text: &str) -> Result<bool, GrammarError> {
+    let mut matcher = vocabulary.matcher(grammar)?;
+    let (tokenizer, mut mask, mut rest) = (vocabulary.tokenizer(), TokenMask::default(), text.as_bytes());
+    while !rest.is_empty() {
+        if matcher.is_over() {
+            return Ok(false);
+        }
+        matcher.mask(&mut mask)?;
+        let fits = |id: &u32| {
+            let bytes = tokenizer.token_bytes(*id);
+            !bytes.is_empty() && rest.starts_with(&bytes)
+        };
+        let Some(token) = mask.iter().filter(fits).max_by_key(|id| tokenizer.token_bytes(*id).len()) else {
+            return Ok(false);
+        };
+        rest = &rest[tokenizer.token_bytes(token).len()..];
+        matcher.commit(token)?;
+    }
+    Ok(matcher.is_over() || matcher.may_end()?)
 }

@@ -329,6 +329,7 @@ impl<'s> Walk<'s> {
         if let Some(value) = map.get("pattern") {
             let text = value.as_str().ok_or_else(|| path.invalid("pattern", "it must be a string"))?;
             let text = pattern::translate(text).map_err(|why| path.unsupported("pattern", why))?;
+            self.pattern(path)?;
             out.insert("pattern".to_owned(), json!(text));
         }
         for (name, exclusive, upper) in
@@ -353,11 +354,33 @@ impl<'s> Walk<'s> {
         if let Some(value) = map.get("multipleOf") {
             self.multiple_of(value, path)?;
             out.insert("multipleOf".to_owned(), value.clone());
+            // A multiple of more digits than a double holds is none any more for whoever reads it as a double.
+            for (name, exclusive, most) in [
+                ("minimum", "exclusiveMinimum", -values::WIDE),
+                ("maximum", "exclusiveMaximum", values::WIDE),
+            ] {
+                if !out.contains_key(name) && !out.contains_key(exclusive) {
+                    out.insert(name.to_owned(), values::as_json(most));
+                }
+            }
         }
         match map.get("format") {
             Some(format) => format_of(format, map, path, out),
             None => Ok(()),
         }
+    }
+
+    /// Patterns that are merged multiply each other's states before the engine counts any, so they are counted here.
+    fn pattern(&mut self, path: &Path) -> Result<()> {
+        const MERGED_MAX: usize = 8;
+        self.merged_patterns += usize::from(self.merging > 0);
+        if self.merged_patterns > MERGED_MAX {
+            return Err(path.unsupported(
+                "pattern",
+                format!("more than {MERGED_MAX} patterns in schemas that are merged"),
+            ));
+        }
+        Ok(())
     }
 
     /// The engine reckons with 32 bits when two of them meet, so any two that may meet must stay below.
@@ -401,7 +424,11 @@ impl<'s> Walk<'s> {
         }
         for (name, inner) in [("anyOf", reading), ("allOf", Reading::Exact)] {
             let Some(value) = map.get(name) else { continue };
-            let mut branches = self.branches(value, name, path, inner)?;
+            let merges = usize::from(name == "allOf");
+            self.merging += merges;
+            let branches = self.branches(value, name, path, inner);
+            self.merging -= merges;
+            let mut branches = branches?;
             // A format beside a pattern stands there already.
             if let Some(Value::Array(before)) = out.remove(name) {
                 branches.extend(before);

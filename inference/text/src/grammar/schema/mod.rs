@@ -62,7 +62,13 @@ pub(crate) fn normalize(schema: &Value, spacing: Spacing) -> Result<Value, Gramm
     if bytes > SCHEMA_BYTES_MAX {
         return Err(GrammarError::TooLarge { what: "the schema", found: bytes, limit: SCHEMA_BYTES_MAX });
     }
-    let mut walk = Walk { references: References::new(schema)?, nodes: 0, multiples: Vec::new() };
+    let mut walk = Walk {
+        references: References::new(schema)?,
+        nodes: 0,
+        multiples: Vec::new(),
+        merging: 0,
+        merged_patterns: 0,
+    };
     let mut path = Path::default();
     let mut root = match walk.schema(schema, &mut path, Reading::Narrow)? {
         Value::Object(map) => map,
@@ -168,6 +174,9 @@ struct Walk<'s> {
     nodes: usize,
     /// The different `multipleOf` so far: digits and decimal places.
     multiples: Vec<(u64, u32)>,
+    /// How many `allOf` the walk is in, and the patterns in such places so far.
+    merging: usize,
+    merged_patterns: usize,
 }
 
 impl<'s> Walk<'s> {
