@@ -25,7 +25,7 @@ fn a_cache_through_its_life() {
     let home = Home::with_model("tiny");
     let ask = ["run", "tiny", "hi", "-n", "8", "--seed", "1"];
     let answer = home.succeeds(&ask);
-    assert_eq!(kept(&home), [PathBuf::new(); 0], "so little is not worth keeping");
+    assert_eq!(kept(&home), Vec::<PathBuf>::new(), "so little is not worth keeping");
     assert!(!loads_packed(&home, "tiny", &[]));
 
     let said = home.succeeds(&["cache", "--fill", "tiny"]);
@@ -63,14 +63,14 @@ fn a_cache_through_its_life() {
     let ended = home.run(&["cache", "--verify"]);
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     assert!(ended.out.ends_with(": damaged, removed\n"), "{}", ended.out);
-    assert_eq!(kept(&home), [PathBuf::new(); 0]);
+    assert_eq!(kept(&home), Vec::<PathBuf>::new());
 
     home.succeeds(&["cache", "--fill", "tiny", source.to_str().expect("UTF-8")]);
     home.succeeds(&["rm", "tiny"]);
-    assert_eq!(kept(&home), [PathBuf::new(); 0], "it goes with its model");
+    assert_eq!(kept(&home), Vec::<PathBuf>::new(), "it goes with its model");
     home.succeeds(&["cache", "--fill", source.to_str().expect("UTF-8")]);
     home.succeeds(&["cache", "--clear"]);
-    assert_eq!(kept(&home), [PathBuf::new(); 0]);
+    assert_eq!(kept(&home), Vec::<PathBuf>::new());
 }
 
 #[test]

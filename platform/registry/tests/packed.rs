@@ -110,7 +110,7 @@ fn kept_found_and_kept_only_once() {
     assert_eq!((entry.size_bytes, entry.is_current, &entry.path), (bytes, true, &file));
     assert_eq!(entry.source, fs::canonicalize(&model).unwrap());
     cache.remove(&model).unwrap();
-    assert_eq!(place.files(), [PathBuf::new(); 0]);
+    assert_eq!(place.files(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_file_that_changes_meanwhile_is_not_kept() {
     };
     let kept = cache.keep(&model, &version, &Arc::downgrade(&parts), &change).unwrap();
     assert_eq!(kept, Kept::Unsettled);
-    assert_eq!(place.files(), [PathBuf::new(); 0]);
+    assert_eq!(place.files(), Vec::<PathBuf>::new());
     // Written a moment ago: it may be written again within the same tick of the clock.
     let fresh = place.file("fresh.gguf", "one");
     assert_eq!(keep(&cache, &fresh, &self::version(&fresh), &parts), Kept::Unsettled);
@@ -311,7 +311,7 @@ fn sweeping_takes_what_nobody_can_use() {
     assert_eq!(left, [false, true], "what cannot be read may be of another version of this program");
     assert!(!old.exists() && folder.join("11.part").exists());
     cache.clear().unwrap();
-    assert_eq!(place.files(), [PathBuf::new(); 0]);
+    assert_eq!(place.files(), Vec::<PathBuf>::new());
 }
 
 #[test]
