@@ -1,10 +1,11 @@
-//! Times what needs no model: products of single matrices, and the limits of the machine; and asks servers that are
+//! Times what needs no model: products of single matrices, the limits of the machine, masks of grammars; and asks servers that are
 //! running, as a crowd of clients does. Started in release by `cargo xtask bench`, which keeps and shows what this
 //! prints; models as a whole are timed by `ondol bench`.
 //!
 //! It stands beside the house, in no journey; nothing depends on it, and the default build leaves it out. Prints one JSON
 //! object a line. Tests: unit.
 
+mod masks;
 mod products;
 mod serve;
 
@@ -20,6 +21,7 @@ const USAGE: &str = "\
 benches kernels DEFINITION [FILTER]    times the products of a definition; FILTER: words of matrix, type, batch
 benches probe                          read bandwidth and clock
 benches serve ADDRESS [FLAGS]          clients at a server; the flags stand in serve.rs
+benches masks MODEL DEFINITION         the masks of structured output over a model's vocabulary
     --threads N     instead of one for each core
     --kernels NAME  an instruction set, instead of the best
     --test          every product once, small: for looking at whether it works
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.split_first() {
         Some((first, rest)) if first == "serve" => serve::run(rest),
+        Some((first, rest)) if first == "masks" => masks::run(rest),
         _ => Arguments::parse(words.into_iter()).and_then(|arguments| run(&arguments)),
     };
     match result {

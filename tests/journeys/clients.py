@@ -232,6 +232,48 @@ def openai_dialect_by_hand(setup):
     assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
 
 
+# Promised shapes: small models break them as soon as nothing holds them.
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "colour": {"enum": ["blue", "red", "grey"]},
+        "certainty": {"type": "integer", "minimum": 0, "maximum": 100},
+        "reasons": {"type": "array", "items": {"type": "string", "maxLength": 30}, "minItems": 1, "maxItems": 2},
+    },
+    "required": ["colour", "certainty", "reasons"],
+    "additionalProperties": False,
+}
+
+
+def keeps_schema(text):
+    """What SCHEMA says, by hand."""
+    found = json.loads(text)
+    same(list(found), ["colour", "certainty", "reasons"], text)
+    assert found["colour"] in ("blue", "red", "grey"), text
+    assert type(found["certainty"]) is int and 0 <= found["certainty"] <= 100, text
+    assert 1 <= len(found["reasons"]) <= 2, text
+    assert all(isinstance(reason, str) and len(reason) <= 30 for reason in found["reasons"]), text
+
+
+@check("requests")
+def promised_shapes(setup):
+    for seed in range(4):
+        options = {"seed": seed, "temperature": 2.0, "num_predict": 400}
+        for stream in (False, True):
+            body = {"model": setup.model, "messages": QUESTION, "format": SCHEMA, "options": options, "stream": stream}
+            lines = [json.loads(line) for line in post(setup, "/api/chat", body).text.splitlines()]
+            same(lines[-1]["done_reason"], "stop")
+            keeps_schema("".join(line["message"]["content"] for line in lines))
+    body = {"model": setup.model, "prompt": "Say something as JSON.", "format": "json", "stream": False,
+            "options": {"num_predict": 300, "temperature": 0}}
+    reply = post(setup, "/api/generate", body).json()
+    if reply["done_reason"] == "stop":
+        assert isinstance(json.loads(reply["response"]), dict), reply
+    refused = post(setup, "/api/chat", {"model": setup.model, "messages": QUESTION, "format": {"not": {}}})
+    same(refused.status_code, 400)
+    assert '"not" at #' in refused.json()["error"], refused.text
+
+
 # curl ----------------------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +357,13 @@ def ollama_generate_and_chat(setup):
 
 
 @check("ollama")
+def ollama_promised_shape(setup):
+    client = ollama_client(setup)
+    reply = client.chat(model=setup.model, messages=QUESTION, format=SCHEMA, options={"num_predict": 400, "seed": 5})
+    keeps_schema(reply.message.content)
+
+
+@check("ollama")
 def ollama_async(setup):
     import ollama
 
@@ -358,8 +407,9 @@ def ollama_errors(setup):
     refuses(404, missing, lambda: list(client.chat("no-such-model", QUESTION, stream=True)))
     refuses(404, missing, lambda: client.delete("no-such-model"))
     refuses(404, missing, lambda: client.show("no-such-model"))
-    refuses(400, f'"{setup.model}" does not support structured outputs (format)',
-            lambda: client.generate(setup.model, "x", format="json"))
+    why = "a mask cannot compare an item with those before it"
+    refuses(400, f'schema: "uniqueItems" at # is not supported: {why}',
+            lambda: client.generate(setup.model, "x", format={"type": "array", "uniqueItems": True}))
 
 
 # openai --------------------------------------------------------------------------------------------------------------
@@ -397,6 +447,35 @@ def openai_chat(setup):
     same(chunks[-2].choices[0].finish_reason, choice.finish_reason)
     likely = client.chat.completions.create(**settings, logprobs=True, top_logprobs=2).choices[0].logprobs
     same(len(likely.content[0].top_logprobs), 2)
+
+
+@check("openai")
+def openai_promised_shapes(setup):
+    import openai
+
+    client = openai_client(setup)
+
+    def ask(**more):
+        choice = client.chat.completions.create(
+            model=setup.model, messages=QUESTION, max_tokens=400, temperature=1.5, seed=3, **more).choices[0]
+        same(choice.finish_reason, "stop")
+        return choice.message.content
+
+    promised = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
+    keeps_schema(ask(response_format=promised))
+    keeps_schema(ask(extra_body={"guided_json": SCHEMA}))
+    assert ask(extra_body={"guided_choice": ["blue", "red"]}) in ("blue", "red")
+    year = ask(extra_body={"guided_regex": "(19|20)[0-9]{2}"})
+    assert len(year) == 4 and year[:2] in ("19", "20") and year.isdigit(), year
+    answer = ask(extra_body={"grammar": 'root ::= "sky: " colour ("," colour)?\ncolour ::= "blue" | "grey"'})
+    assert answer in {f"sky: {one}{two}" for one in ("blue", "grey") for two in ("", ",blue", ",grey")}, answer
+    try:
+        ask(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": {"uniqueItems": True}}})
+    except openai.BadRequestError as error:
+        same(error.param, "response_format")
+        assert "uniqueItems" in error.message, error.message
+    else:
+        raise AssertionError("a schema that cannot be kept was taken")
 
 
 @check("openai")

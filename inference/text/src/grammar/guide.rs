@@ -1,4 +1,5 @@
-//! What a sequence holds to: a matcher, and from where on it counts. The engine knows only [`Constraint`].
+//! What a sequence holds to: a matcher, and from where on it counts: at once, behind thoughts, or whenever a call of a
+//! tool begins. The engine knows only [`Constraint`].
 
 use super::error::GrammarError;
 use super::mask::TokenMask;

@@ -1,4 +1,5 @@
-//! A small vocabulary, and a model that wants anything.
+//! A small vocabulary, and a model that wants anything: what tests of grammars write with. Nothing here knows what a
+//! grammar means.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Each keyword of a schema: kept, rewritten, or refused by its name.
+//! Each keyword of a schema: kept, rewritten, or refused by its name. What the values of keywords may be is in `values`,
+//! and whether branches of `oneOf` exclude each other in `disjoint`.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,5 @@
-//! The rewriting of schemas, row by row.
+//! The rewriting of schemas, row by row: what becomes of a schema, and what is said of one that is refused. What the
+//! results allow is tested in `tests/grammars.rs`.
 
 use serde_json::{Value, json};
 
@@ -42,6 +43,11 @@ fn schemas_are_rewritten() {
         json!({"type": "number", "minimum": 1, "exclusiveMinimum": true}),
         json!({"type": "number", "exclusiveMinimum": 1}),
     );
+}
+
+#[test]
+fn references_and_what_says_the_same() {
+    let check = |schema: Value, wanted: Value| assert_eq!(rewritten(&schema), wanted, "{schema}");
     // References, into one list.
     check(
         json!({"$ref": "#/definitions/a~1b", "definitions": {"a/b": {"$ref": "#/definitions/c"}, "c": {"type": "null"}}}),
