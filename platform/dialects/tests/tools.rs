@@ -1,4 +1,5 @@
 //! Tools and thinking as data, in both dialects: what a request says, and the frames of an answer that thinks and calls.
+//! A row is a part of a request and what is read from it, or a run of events and what a client gets for them.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

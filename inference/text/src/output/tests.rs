@@ -120,12 +120,18 @@ fn seoul() -> Value {
 
 const SEOUL: &str = r#"{"city": "서울 \"시\"", "days": 3}"#;
 
+fn check_both(family: Family, text: &str) {
+    check(family, text, "", "", &[("weather", seoul()), ("now", json!({}))]);
+}
+
+/// The two calls as JSON objects, with a comma between.
+fn envelopes() -> String {
+    format!(r#"{{"name": "weather", "arguments": {SEOUL}}}, {{"name": "now", "arguments": {{}}}}"#)
+}
+
 #[test]
 fn calls_of_each_family() {
-    let both = [("weather", seoul()), ("now", json!({}))];
-    let check_both = |family: Family, text: &str| check(family, text, "", "", &both);
-    let envelopes =
-        format!(r#"{{"name": "weather", "arguments": {SEOUL}}}, {{"name": "now", "arguments": {{}}}}"#);
+    let envelopes = envelopes();
     check_both(
         Family::Hermes,
         &format!(
@@ -164,6 +170,11 @@ fn calls_of_each_family() {
         ),
     );
     check_both(Family::Gemma, &format!("```json\n[{envelopes}]\n```"));
+}
+
+#[test]
+fn calls_of_more_families() {
+    let envelopes = envelopes();
     check_both(
         Family::DeepSeek,
         &format!(

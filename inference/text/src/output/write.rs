@@ -51,24 +51,14 @@ pub(crate) struct Form {
 /// The form of a family. Families that write arguments in tags are given JSON in theirs, which their readers take too;
 /// see [`super::style::Family`].
 pub(crate) fn form(family: Family) -> Form {
-    let form = |open, before, name_end, after, between, close| Form {
-        open,
-        before,
-        name_end,
-        after,
-        between,
-        close,
-    };
-    let json = ("{\"name\": \"", "\", \"arguments\": ", "}");
+    if let Some((open, between, close)) = listed(family) {
+        return of(open, "{\"name\": \"", "\", \"arguments\": ", "}", between, close);
+    }
     match family {
-        Family::Hermes | Family::QwenTags | Family::Glm => {
-            form("", "<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>", "\n", "")
-        }
-        Family::Llama => form("", "{\"name\": \"", "\", \"parameters\": ", "}", "; ", ""),
-        Family::MistralList => form("[TOOL_CALLS][", json.0, json.1, json.2, ", ", "]"),
-        Family::MistralArgs | Family::MistralIds => form("", "[TOOL_CALLS]", "[ARGS]", "", "", ""),
-        Family::Gemma => form("", "```tool_code\n{\"name\": \"", "\", \"parameters\": ", "}\n```", "\n", ""),
-        Family::Harmony => form(
+        Family::Llama => of("", "{\"name\": \"", "\", \"parameters\": ", "}", "; ", ""),
+        Family::MistralArgs | Family::MistralIds => of("", "[TOOL_CALLS]", "[ARGS]", "", "", ""),
+        Family::Gemma => of("", "```tool_code\n{\"name\": \"", "\", \"parameters\": ", "}\n```", "\n", ""),
+        Family::Harmony => of(
             "",
             "<|channel|>commentary to=functions.",
             " <|constrain|>json<|message|>",
@@ -76,7 +66,7 @@ pub(crate) fn form(family: Family) -> Form {
             "<|start|>assistant",
             "",
         ),
-        Family::DeepSeek => form(
+        Family::DeepSeek => of(
             "<｜tool▁calls▁begin｜>",
             "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
             "\n```json\n",
@@ -84,7 +74,7 @@ pub(crate) fn form(family: Family) -> Form {
             "\n",
             "<｜tool▁calls▁end｜>",
         ),
-        Family::DeepSeek31 => form(
+        Family::DeepSeek31 => of(
             "<｜tool▁calls▁begin｜>",
             "<｜tool▁call▁begin｜>",
             "<｜tool▁sep｜>",
@@ -92,13 +82,7 @@ pub(crate) fn form(family: Family) -> Form {
             "",
             "<｜tool▁calls▁end｜>",
         ),
-        Family::DeepSeekTags => {
-            form("<｜DSML｜function_calls>\n", json.0, json.1, json.2, "\n", "\n</｜DSML｜function_calls>")
-        }
-        Family::MiniMax => {
-            form("<minimax:tool_call>\n", json.0, json.1, json.2, "\n", "\n</minimax:tool_call>")
-        }
-        Family::Kimi => form(
+        Family::Kimi => of(
             "<|tool_calls_section_begin|>",
             "<|tool_call_begin|>functions.",
             "<|tool_call_argument_begin|>",
@@ -106,9 +90,7 @@ pub(crate) fn form(family: Family) -> Form {
             "",
             "<|tool_calls_section_end|>",
         ),
-        Family::Lfm => form("<|tool_call_start|>[", json.0, json.1, json.2, ", ", "]<|tool_call_end|>"),
-        Family::Granite => form("<|tool_call|>[", json.0, json.1, json.2, ", ", "]"),
-        Family::Command => form(
+        Family::Command => of(
             "<|START_ACTION|>[",
             "{\"tool_call_id\": \"0\", \"tool_name\": \"",
             "\", \"parameters\": ",
@@ -116,10 +98,34 @@ pub(crate) fn form(family: Family) -> Form {
             ", ",
             "]<|END_ACTION|>",
         ),
-        Family::Nemotron => form("<TOOLCALL>[", json.0, json.1, json.2, ", ", "]</TOOLCALL>"),
-        Family::Seed => form("<seed:tool_call>\n", json.0, json.1, json.2, "\n", "\n</seed:tool_call>"),
-        Family::Apriel => form("<tool_calls>[", json.0, json.1, json.2, ", ", "]</tool_calls>"),
-        Family::Gemma4 => form("<|tool_call>", json.0, json.1, json.2, "\n", "<tool_call|>"),
-        Family::Functionary => form("", "<function=", ">", "</function>", "", ""),
+        Family::Functionary => of("", "<function=", ">", "</function>", "", ""),
+        _ => of("", "<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>", "\n", ""),
     }
+}
+
+/// Marks around a list of JSON objects, for the families whose calls are nothing else: before, between, behind.
+fn listed(family: Family) -> Option<(&'static str, &'static str, &'static str)> {
+    Some(match family {
+        Family::MistralList => ("[TOOL_CALLS][", ", ", "]"),
+        Family::DeepSeekTags => ("<｜DSML｜function_calls>\n", "\n", "\n</｜DSML｜function_calls>"),
+        Family::MiniMax => ("<minimax:tool_call>\n", "\n", "\n</minimax:tool_call>"),
+        Family::Lfm => ("<|tool_call_start|>[", ", ", "]<|tool_call_end|>"),
+        Family::Granite => ("<|tool_call|>[", ", ", "]"),
+        Family::Nemotron => ("<TOOLCALL>[", ", ", "]</TOOLCALL>"),
+        Family::Seed => ("<seed:tool_call>\n", "\n", "\n</seed:tool_call>"),
+        Family::Apriel => ("<tool_calls>[", ", ", "]</tool_calls>"),
+        Family::Gemma4 => ("<|tool_call>", "\n", "<tool_call|>"),
+        _ => return None,
+    })
+}
+
+fn of(
+    open: &'static str,
+    before: &'static str,
+    name_end: &'static str,
+    after: &'static str,
+    between: &'static str,
+    close: &'static str,
+) -> Form {
+    Form { open, before, name_end, after, between, close }
 }
