@@ -216,7 +216,7 @@ def errors(setup):
     body = {"model": setup.model, "prompt": "x", "options": {"num_ctx": "big"}}
     refuses("/api/generate", body, 400, 'option "num_ctx" must be of type integer')
     body = {"model": setup.model, "prompt": "x", "think": True}
-    refuses("/api/generate", body, 400, f'"{setup.model}" does not support thinking')
+    refuses("/api/generate", body, 400, f'"{setup.full_name}" does not support thinking')
     same(get(setup, "/api/nothing").status_code, 404)
 
 
@@ -478,6 +478,64 @@ def openai_promised_shapes(setup):
         raise AssertionError("a schema that cannot be kept was taken")
 
 
+# Calls of tools: small models make them only when they must.
+TOOLS = [{"type": "function", "function": {"name": "weather", "description": "tells the weather", "parameters": {
+    "type": "object", "properties": {"city": {"enum": ["Seoul", "Busan"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city", "days"], "additionalProperties": False}}}]
+WEATHER = [{"role": "user", "content": "How is the weather in Seoul?"}]
+
+
+def good_call(name, arguments):
+    same(name, "weather", "the tool")
+    same(sorted(arguments), ["city", "days"], arguments)
+    assert arguments["city"] in ("Seoul", "Busan") and 1 <= arguments["days"] <= 9, arguments
+
+
+@check("openai")
+def openai_tools(setup):
+    client = openai_client(setup)
+    settings = {"model": setup.model, "messages": WEATHER, "tools": TOOLS, "max_tokens": 200, "parallel_tool_calls": False}
+    choice = client.chat.completions.create(**settings, tool_choice="required", temperature=0).choices[0]
+    (call,) = choice.message.tool_calls
+    same((choice.finish_reason, choice.message.content), ("tool_calls", None))
+    good_call(call.function.name, json.loads(call.function.arguments))
+    named = {"type": "function", "function": {"name": "weather"}}
+    for seed in range(4):
+        chunks = list(client.chat.completions.create(
+            **settings, tool_choice=named, temperature=2.0, seed=seed, stream=True))
+        pieces = [chunk.choices[0].delta.tool_calls[0] for chunk in chunks if chunk.choices[0].delta.tool_calls]
+        assert pieces[0].id and len(pieces) > 2, pieces
+        good_call(pieces[0].function.name, json.loads("".join(piece.function.arguments or "" for piece in pieces)))
+        same(chunks[-1].choices[0].finish_reason, "tool_calls")
+    turns = WEATHER + [choice.message.model_dump(exclude_none=True),
+                       {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+    after = client.chat.completions.create(**{**settings, "messages": turns}, tool_choice="none", temperature=0)
+    assert after.choices[0].message.content.strip() and not after.choices[0].message.tool_calls, after
+
+
+@check("ollama")
+def ollama_tools_and_thinking(setup):
+    import ollama
+
+    client = ollama_client(setup)
+    turns = WEATHER + [
+        {"role": "assistant", "content": "", "tool_calls": [
+            {"function": {"name": "weather", "arguments": {"city": "Seoul", "days": 1}}}]},
+        {"role": "tool", "tool_name": "weather", "content": "sunny"}]
+    for messages in (WEATHER, turns):
+        answer = client.chat(model=setup.model, messages=messages, tools=TOOLS, options=OPTIONS)
+        for call in answer.message.tool_calls or []:
+            good_call(call.function.name, dict(call.function.arguments))
+        assert answer.message.content or answer.message.tool_calls, answer
+    try:
+        client.chat(model=setup.model, messages=WEATHER, think=True)
+    except ollama.ResponseError as error:
+        same(error.status_code, 400)
+        assert "does not support thinking" in error.error, error
+    else:
+        raise AssertionError("a model that cannot think was asked to, and answered")
+
+
 @check("openai")
 def openai_completions(setup):
     client = openai_client(setup)
@@ -526,7 +584,7 @@ def openai_errors(setup):
     refuses(openai.NotFoundError, "model_not_found",
             lambda: list(chat(model="no-such-model", messages=QUESTION, stream=True)))
     refuses(openai.NotFoundError, "model_not_found", lambda: client.models.retrieve("no-such-model"))
-    refuses(openai.BadRequestError, "unsupported_value", lambda: chat(model=setup.model, messages=QUESTION, n=2))
+    refuses(openai.BadRequestError, "unsupported_value", lambda: chat(model=setup.model, messages=QUESTION, service_tier="flex"))
     refuses(openai.BadRequestError, "empty_array", lambda: chat(model=setup.model, messages=[]))
     refuses(openai.BadRequestError, "decimal_above_max_value",
             lambda: chat(model=setup.model, messages=QUESTION, temperature=3))
