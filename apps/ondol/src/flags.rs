@@ -65,11 +65,11 @@ pub(crate) enum Command {
     Serve(ServeFlags),
     /// Measure how fast a model is here
     Bench(BenchFlags),
+    /// Show, fill, check or empty the cache of packed weights
+    Cache(CacheFlags),
     /// Measure how well a model predicts
     Eval(eval::Arguments),
     /// Print a completion script for a shell
-    /// Show, fill, check or empty the cache of packed weights
-    Cache(CacheFlags),
     Completions(CompletionsFlags),
 }
 
@@ -246,9 +246,6 @@ pub(crate) struct BenchFlags {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CompletionsFlags {
-    /// The shell
-#[derive(Debug, Args)]
 pub(crate) struct CacheFlags {
     /// Pack the weights of these models now
     #[arg(long, value_name = "MODEL", num_args = 1.., group = "work")]
@@ -261,6 +258,9 @@ pub(crate) struct CacheFlags {
     pub clear: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsFlags {
+    /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }

@@ -196,10 +196,6 @@ messages! {
     PullSuccess: "success", "완료";
     Truncated: "{count} oldest messages were left out to fit the context", "문맥에 맞추려고 오래된 메시지 {count}개를 뺐습니다";
 
-    // Sections of `show`.
-    SectionModel: "Model", "모델";
-    SectionCapabilities: "Capabilities", "기능";
-    SectionParameters: "Parameters", "매개변수";
     // The cache of packed weights.
     CacheOff: "the cache of packed weights is switched off: set ONDOL_PACKED_CACHE=on", "재배열한 가중치의 캐시가 꺼져 있습니다. ONDOL_PACKED_CACHE=on으로 켜세요";
     CacheKept: "kept the packed weights of '{model}': {size}", "'{model}'의 재배열한 가중치를 보관했습니다: {size}";
@@ -220,6 +216,10 @@ messages! {
     CacheCurrent: "current", "유효";
     CacheStale: "stale", "쓸 수 없음";
 
+    // Sections of `show`.
+    SectionModel: "Model", "모델";
+    SectionCapabilities: "Capabilities", "기능";
+    SectionParameters: "Parameters", "매개변수";
     SectionSystem: "System", "시스템";
     SectionLicense: "License", "라이선스";
     SectionMetadata: "Metadata", "메타데이터";
