@@ -173,7 +173,10 @@ mod tests {
             let definition = Definition::read(&root, name).unwrap();
             assert_eq!(definition.engine[0].name, "ondol", "{name}");
             let prepare = definition.engine[0].prepare.clone().unwrap_or_default();
-            assert!(prepare.contains("cache --fill {model}") && prepare.contains("--models {store}"), "{name}");
+            assert!(
+                prepare.contains("cache --fill {model}") && prepare.contains("--models {store}"),
+                "{name}"
+            );
             for engine in &definition.engine {
                 for placeholder in ["{model}", "{prefill}", "{decode}", "{context}", "{batch}", "{threads}"] {
                     assert!(engine.command.contains(placeholder), "{name} {} {placeholder}", engine.name);

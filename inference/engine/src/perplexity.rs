@@ -55,8 +55,9 @@ pub fn windows(
     window: usize,
     visit: &mut dyn FnMut(&Place<'_>),
 ) -> Result<(), GenerateError> {
-    let mut pages = compute.pages(loaded.model.page_shape(kv_type)).map_err(|error| {
-        GenerateError::Load { model: loaded.located.name.clone(), message: error.to_string() }
+    let mut pages = compute.pages(loaded.model.page_shape(kv_type)).map_err(|error| GenerateError::Load {
+        model: loaded.located.name.clone(),
+        message: error.to_string(),
     })?;
     let ids: Vec<u32> = (0..window.div_ceil(PAGE_TOKENS) as u32).collect();
     compute.ensure_pages(&mut pages, &ids);

@@ -271,7 +271,10 @@ fn what_cannot_be_done_is_said() {
     };
     check(request("nobody", "hi", 1), "model 'nobody' not found");
     let tools = vec![serde_json::json!({"type": "function"})];
-    check(Request::new("llama", Input::Chat { messages: vec![user("hi")], tools }), "tools[0] has no function");
+    check(
+        Request::new("llama", Input::Chat { messages: vec![user("hi")], tools }),
+        "tools[0] has no function",
+    );
     check(Request::new("llama", Input::Tokens(vec![1, 4_000_000])), "not in the vocabulary");
     check(Request::new("llama", Input::Tokens(vec![])), "the prompt is empty");
     let mut hot = request("llama", "hi", 1);

@@ -1,7 +1,5 @@
 //! What a header says of a model's size, beside what the model turns out to take when it is loaded.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use kernels::{BlockType, Compute, Cpu, KvType};
 use model::{Footprint, Model, ModelError};
 use seeded::{Family, Shape};

@@ -110,7 +110,8 @@ const ENDS: [&str; 26] = [
 fn answer(template: &ChatTemplate, turn: &Turn) -> Result<(String, String), String> {
     let user = Message::new(Role::User, "How is it?");
     let failed = |error: text::TemplateError| error.to_string();
-    let prompt = template.render_with(&[user.clone()], &tools(), &options(true)).map_err(failed)?;
+    let prompt =
+        template.render_with(std::slice::from_ref(&user), &tools(), &options(true)).map_err(failed)?;
     let whole = template.render_with(&[user, message(turn)], &tools(), &options(false)).map_err(failed)?;
     // The prompt may open or close thoughts that the template leaves out of a finished turn: then what both share, up
     // to a whole mark, is the prompt.

@@ -201,7 +201,9 @@ impl Bench<'_> {
 
     /// A command of an engine, with places and environment filled in.
     fn command(&self, server: &Server, line: &str, places: &Places) -> Result<Command> {
-        let fill = |text: &str| Engine { name: server.name.clone(), command: text.to_owned(), prepare: None }.words(places);
+        let fill = |text: &str| {
+            Engine { name: server.name.clone(), command: text.to_owned(), prepare: None }.words(places)
+        };
         let words = fill(line)?;
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);

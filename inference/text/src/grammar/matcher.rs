@@ -110,7 +110,10 @@ impl Matcher {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let done = work(parser)?;
             let bytes = parser.parser.lexer_stats().num_bytes;
-            anyhow::ensure!(bytes <= SHARED_BYTES_MAX, "it takes more than {SHARED_BYTES_MAX} bytes of memory");
+            anyhow::ensure!(
+                bytes <= SHARED_BYTES_MAX,
+                "it takes more than {SHARED_BYTES_MAX} bytes of memory"
+            );
             Ok(done)
         }));
         outcome.map_err(|error| {
