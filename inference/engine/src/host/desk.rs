@@ -184,6 +184,10 @@ impl Desk {
     fn know(&mut self, located: LocatedModel) -> Result<(ModelId, Room), GenerateError> {
         let mut outdated = Vec::new();
         for (model, known) in &self.known {
+            // One that leaves is measured anew when it is wanted again: its file may be another one by then.
+            if self.residents.is_leaving(*model) {
+                continue;
+            }
             if known.located == located {
                 return Ok((*model, known.room));
             }

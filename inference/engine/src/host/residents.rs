@@ -178,6 +178,11 @@ impl Residents {
         self.bounds.memory_bytes = bytes;
     }
 
+    /// Whether a model was told to go and is not gone yet.
+    pub(crate) fn is_leaving(&self, model: ModelId) -> bool {
+        self.models.get(&model).is_some_and(|resident| resident.state == State::Leaving)
+    }
+
     /// Bytes of a model that is known: in memory, or waited for.
     pub(crate) fn bytes_of(&self, model: ModelId) -> Option<u64> {
         let waiting = self.waiting.iter().find(|waiting| waiting.model == model);
