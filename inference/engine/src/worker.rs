@@ -2,10 +2,10 @@
 //! steps it looks for new requests and for clients that left, so a cancelled request stops within one step. The only
 //! place of this crate where channel and clock meet.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
-use contract::{GenerateError, KeepAlive};
+use contract::GenerateError;
 use kernels::{Cpu, KvType};
 use text::template::Moment;
 
@@ -24,10 +24,8 @@ pub(crate) enum Command {
 pub(crate) trait WorkerHost {
     /// Waits until the model may take a step: models compute one at a time.
     fn turn(&mut self);
-    /// The model is idle until then; `None`: for ever.
-    fn idle_until(&mut self, deadline: Option<Instant>);
-    /// The worker wants to end because its time is up. `false`: a request is on its way, go on.
-    fn may_end(&mut self, commands: &Receiver<Command>) -> Result<(), Command>;
+    /// The model is idle: others may compute.
+    fn rest(&mut self);
 }
 
 /// The time of day, for templates that print the date; told in UTC.
@@ -43,7 +41,6 @@ pub(crate) struct WorkerLimits {
     pub batch_tokens_max: usize,
     pub waiting_max: usize,
     pub kv_type: KvType,
-    pub keep_alive: KeepAlive,
     /// Bytes of pages that are kept for later requests; `None`: a part of what there is. 0: nothing is shared.
     pub prefix_cache_bytes: Option<u64>,
     /// How long a step may take while somebody writes.
@@ -79,7 +76,6 @@ fn scheduler_limits(loaded: &Loaded, limits: &WorkerLimits) -> SchedulerLimits {
 /// The state of the thread.
 pub(crate) struct Worker {
     engine: Engine,
-    keep_alive: KeepAlive,
     /// How long the model took to load, told to the requests that waited for it.
     load: Duration,
     loaded_at: Instant,
@@ -95,7 +91,7 @@ impl Worker {
     ) -> Result<Self, GenerateError> {
         let scheduler = scheduler_limits(&loaded, &limits);
         let engine = Engine::new(loaded, compute, limits.kv_type, scheduler)?;
-        Ok(Self { engine, keep_alive: limits.keep_alive, load, loaded_at: Instant::now(), quitting: false })
+        Ok(Self { engine, load, loaded_at: Instant::now(), quitting: false })
     }
 
     /// Bytes of memory: weights, and keys and values so far.
@@ -108,7 +104,7 @@ impl Worker {
         self.engine.loaded().context_tokens
     }
 
-    /// Works until told to quit, or until the model has been idle for as long as it is kept.
+    /// Works until told to quit: how long an idle model is kept is the host's to decide.
     pub(crate) fn run(&mut self, commands: &Receiver<Command>, host: &mut dyn WorkerHost) {
         let loaded_at = self.loaded_at;
         let clock = move || loaded_at.elapsed();
@@ -137,22 +133,13 @@ impl Worker {
         }
     }
 
-    /// Waits for a request; `None` when it is time to end.
+    /// Waits for a command; `None` when nobody can send one any more.
     fn wait(&mut self, commands: &Receiver<Command>, host: &mut dyn WorkerHost) -> Option<Command> {
-        let deadline = match self.keep_alive {
-            KeepAlive::Forever => None,
-            KeepAlive::For(time) => Instant::now().checked_add(time),
-        };
         self.engine.rest();
         let counts = self.engine.counts();
         tracing::debug!(?counts, "idle");
-        host.idle_until(deadline);
-        let Some(deadline) = deadline else { return commands.recv().ok() };
-        match commands.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => host.may_end(commands).err(),
-        }
+        host.rest();
+        commands.recv().ok()
     }
 
     fn take(&mut self, command: Command) {
@@ -163,9 +150,6 @@ impl Worker {
             }
             Command::Submit(job) => job,
         };
-        if let Some(keep_alive) = job.request.keep_alive {
-            self.keep_alive = keep_alive;
-        }
         // A request that came before the model was loaded has waited for that.
         let load = if job.arrived < self.loaded_at { self.load } else { Duration::ZERO };
         let waited = job.arrived.elapsed();

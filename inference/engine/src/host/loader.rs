@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use contract::{GenerateError, KeepAlive};
+use contract::GenerateError;
 use kernels::Cpu;
 
 use super::HostConfig;
@@ -86,8 +86,6 @@ impl Loader {
             batch_tokens_max: config.batch_tokens_max,
             waiting_max: config.waiting_max,
             kv_type: config.kv_type,
-            // When a model leaves is decided at the desk.
-            keep_alive: KeepAlive::Forever,
             prefix_cache_bytes: config.prefix_cache_bytes,
             draft_tokens_max: config.draft_tokens_max,
             step_time: config.step_time,
@@ -109,11 +107,7 @@ impl WorkerHost for Loader {
         self.shared.turns.take(self.model);
     }
 
-    fn idle_until(&mut self, _: Option<Instant>) {
+    fn rest(&mut self) {
         self.shared.turns.leave(self.model);
-    }
-
-    fn may_end(&mut self, _: &Receiver<Command>) -> Result<(), Command> {
-        Ok(())
     }
 }
