@@ -13,6 +13,7 @@ mod error;
 mod gbnf;
 mod guide;
 mod lark;
+mod marks;
 mod mask;
 mod matcher;
 mod piece;
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 
 pub use error::GrammarError;
 pub use guide::{Constraint, Guide, Start};
+pub use marks::{Mark, Thoughts};
 pub use mask::TokenMask;
 pub use matcher::Matcher;
 pub use piece::Piece;
@@ -135,6 +137,13 @@ impl Grammar {
             key.push_str(&format!("{tag}{}:{name}{}:{text}", name.len(), text.len()));
         }
         Self { parts: parts.into(), key: key.into() }
+    }
+
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        // The parts, as values, take a little more than their text.
+        3 * self.key.len()
     }
 
     /// What the engine's refusal means for whoever wrote the grammar.

@@ -100,18 +100,29 @@ impl Vocabulary {
         &self.inner.tokenizer
     }
 
+    /// The tokens' bytes.
+    pub(super) fn trie(&self) -> &TokTrie {
+        self.inner.factory.tok_env().tok_trie()
+    }
+
     /// A matcher at the start of a grammar. The second request with the same grammar finds it compiled, and what masks
     /// it has learnt.
     ///
     /// # Errors
     /// When the grammar cannot be kept, see [`GrammarError`].
     pub fn matcher(&self, grammar: &Grammar) -> Result<Matcher, GrammarError> {
-        if let Some(found) = self.lock().find(&grammar.key) {
+        if let Some(found) = self.find(grammar) {
             return Ok(found);
         }
         let matcher = self.compile(grammar)?;
         self.lock().keep(grammar.key.clone(), matcher.clone());
         Ok(matcher)
+    }
+
+    /// A matcher at the start of a grammar that is compiled already. Takes no time.
+    #[must_use]
+    pub fn find(&self, grammar: &Grammar) -> Option<Matcher> {
+        self.lock().find(&grammar.key)
     }
 
     /// How many compiled grammars are kept.
