@@ -3,9 +3,10 @@
 //! that might break it.
 
 use contract::{Format, GenerateError, Request, ToolChoice};
-use text::grammar::{Grammar, GrammarError, Guide, Piece, Spacing, Start};
+use text::grammar::{Piece, Spacing, Start};
 use text::output::{CallRules, Family, begun_calls, only_calls};
 
+use crate::guides::{self, Wanted};
 use crate::loaded::Loaded;
 use crate::output::Asked;
 
@@ -13,13 +14,13 @@ use crate::output::Asked;
 /// from where on an answer counts.
 ///
 /// # Errors
-/// [`GenerateError::Invalid`] that names what of the tools cannot be kept.
-pub(crate) fn guide(
+/// [`GenerateError::Invalid`] when what is asked for cannot go together.
+pub(crate) fn wanted(
     loaded: &Loaded,
     request: &Request,
     asked: &Asked,
     start: Start,
-) -> Result<Option<Guide>, GenerateError> {
+) -> Result<Option<Wanted>, GenerateError> {
     if asked.tools.is_empty() {
         return Ok(None);
     }
@@ -60,14 +61,7 @@ pub(crate) fn guide(
             None => return Ok(None),
         },
     };
-    let compile = || {
-        let grammar = Grammar::from_piece(&piece)?;
-        Guide::new(loaded.grammars()?, &grammar, start)
-    };
-    compile().map(Some).map_err(|error: GrammarError| GenerateError::Invalid {
-        parameter: Some("tools"),
-        message: format!("tools: {error}"),
-    })
+    Ok(Some(Wanted::new("tools", guides::Asked::Piece(piece), start)))
 }
 
 /// A format that may stand in a choice with calls.

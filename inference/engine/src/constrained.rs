@@ -5,10 +5,11 @@
 //! over. The sequence drives it.
 
 use contract::{GenerateError, Input, Request};
-use text::grammar::{Constraint, Grammar, GrammarError, Guide, Start};
+use text::grammar::{Constraint, GrammarError, Guide, Start};
 use text::output::{Family, Style};
 
 use crate::calls;
+use crate::guides::{self, Wanted};
 use crate::loaded::Loaded;
 use crate::output::{Asked, tail};
 
@@ -31,25 +32,9 @@ pub(crate) enum Choice {
 }
 
 impl Constrained {
-    /// What the request promises of its answer, which `prompt` leads up to. Compiles the grammar.
-    ///
-    /// # Errors
-    /// [`GenerateError::Invalid`] that names what of the format cannot be kept.
-    pub(crate) fn new(
-        loaded: &Loaded,
-        request: &Request,
-        asked: &Asked,
-        prompt: &[u32],
-    ) -> Result<Self, GenerateError> {
-        let start = start(request, &asked.style, &tail(loaded, prompt));
-        if let Some(guide) = calls::guide(loaded, request, asked, start.clone())? {
-            return Ok(Self { constraint: Some(Box::new(guide)) });
-        }
-        let Some(format) = &request.format else { return Ok(Self::default()) };
-        let grammar = Grammar::of(format).map_err(|error| refused(&error))?;
-        let vocabulary = loaded.grammars().map_err(|error| refused(&error))?;
-        let guide = Guide::new(vocabulary, &grammar, start).map_err(|error| refused(&error))?;
-        Ok(Self { constraint: Some(Box::new(guide)) })
+    /// Held to this guide.
+    pub(crate) fn by(guide: Guide) -> Self {
+        Self { constraint: Some(Box::new(guide)) }
     }
 
     /// Whether there is a mask to compute.
@@ -117,6 +102,28 @@ impl Constrained {
     pub(crate) fn is_over(&self) -> bool {
         self.constraint.as_ref().is_some_and(|constraint| constraint.is_over())
     }
+}
+
+/// What the request promises of its answer, which `prompt` leads up to. Checks no schema and compiles nothing: see
+/// `guides`.
+///
+/// # Errors
+/// [`GenerateError::Invalid`] when what is asked for cannot go together.
+pub(crate) fn wanted(
+    loaded: &Loaded,
+    request: &Request,
+    asked: &Asked,
+    prompt: &[u32],
+) -> Result<Option<Wanted>, GenerateError> {
+    if request.format.is_none() && asked.tools.is_empty() {
+        return Ok(None);
+    }
+    let start = start(request, &asked.style, &tail(loaded, prompt));
+    if let Some(calls) = calls::wanted(loaded, request, asked, start.clone())? {
+        return Ok(Some(calls));
+    }
+    let format = request.format.clone();
+    Ok(format.map(|format| Wanted::new("format", guides::Asked::Format(format), start)))
 }
 
 /// Does `work`, the forward pass, and computes the masks that will be wanted behind it at the same time.

@@ -10,6 +10,7 @@
 
 mod calls;
 mod constrained;
+mod guides;
 mod host;
 mod kept;
 pub mod loaded;

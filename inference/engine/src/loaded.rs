@@ -2,16 +2,16 @@
 //! Made once, then shared by all sequences of its worker; what changes per request is in `sequence`.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use contract::{GenerateError, Sampling};
 use kernels::{Cpu, KvType, PAGE_TOKENS};
 use model::Model;
-use text::grammar::{GrammarError, Vocabulary};
 use text::{ChatTemplate, Tokenizer};
 use weights::Gguf;
 use weights::packed::Part;
 
+use crate::guides::Grammars;
 use crate::kept::PackedStore;
 
 /// Where names become files: the registry, given by the binary.
@@ -87,8 +87,8 @@ pub struct Loaded {
     pub located: LocatedModel,
     pub model: Model<Cpu>,
     pub tokenizer: Arc<Tokenizer>,
-    /// The vocabulary as grammars want it, made when the first of them comes.
-    grammars: OnceLock<Result<Vocabulary, GrammarError>>,
+    /// The vocabulary as grammars want it.
+    pub(crate) grammars: Arc<Grammars>,
     pub template: Option<ChatTemplate>,
     /// The context of requests that do not say one.
     pub context_tokens: u32,
@@ -172,7 +172,8 @@ impl Loaded {
         if let Some(packed) = packed.filter(|_| !was_packed && !parts.is_empty()) {
             packed.keep(&located.path, &file, &parts);
         }
-        let (tokenizer, grammars) = (Arc::new(tokenizer), OnceLock::new());
+        let tokenizer = Arc::new(tokenizer);
+        let grammars = Arc::new(Grammars::new(Arc::clone(&tokenizer)));
         Ok(Self {
             located,
             model,
@@ -184,14 +185,6 @@ impl Loaded {
             was_packed,
             _parts: parts,
         })
-    }
-
-    /// The vocabulary as grammars want it. The first call makes it, which takes some tenths of a second.
-    ///
-    /// # Errors
-    /// When no grammar can be followed with it.
-    pub fn grammars(&self) -> Result<&Vocabulary, GrammarError> {
-        self.grammars.get_or_init(|| Vocabulary::new(&self.tokenizer)).as_ref().map_err(Clone::clone)
     }
 
     /// Bytes of weights.

@@ -1,27 +1,26 @@
 //! One loaded model at work: requests become sequences, the scheduler says what each step computes, the model computes
-//! it, and every sequence gets its logits. No channel and no clock: the worker brings those. No thread but the one on
-//! which masks are computed beside the model (`constrained`).
+//! it, and every sequence gets its logits. No channel and no clock: the worker brings those. No thread but those on
+//! which masks are computed beside the model (`constrained`) and grammars beside that (`guides`).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contract::{
-    Event as Told, EventSink, FinishReason, Finished, GenerateError, Input, Request, Started, Usage,
-};
+use contract::{EventSink, GenerateError, Request};
 use kernels::{Batch, Compute, Cpu, KvType, Pages, Span};
 use model::Workspace;
 use text::template::Moment;
 
-use crate::constrained::{self, Constrained};
+use self::arrivals::Arriving;
+use crate::constrained;
+use crate::guides::{Guides, Wake};
 use crate::loaded::Loaded;
-use crate::output::{Output, asked};
-use crate::pages::PrefixKey;
-use crate::prompt::prompt;
-use crate::report::Report;
 use crate::sampler::Vocabulary;
-use crate::scheduler::{Action, Arrival, Counts, Event, Part, RequestId, Scheduler, SchedulerLimits};
-use crate::sequence::{Sequence, SequenceOptions};
+use crate::scheduler::{Action, Counts, Event, Part, RequestId, Scheduler, SchedulerLimits};
+use crate::sequence::Sequence;
 use crate::speculate::Speculation;
+
+mod arrivals;
 
 /// A request on its way.
 pub(crate) struct Job {
@@ -30,6 +29,8 @@ pub(crate) struct Job {
     pub arrived: Instant,
     /// For sampling when the request brings no seed.
     pub fresh_seed: u64,
+    /// Called from elsewhere when the engine has to look after this request again.
+    pub wake: Wake,
 }
 
 /// What the time is when a request is taken.
@@ -53,6 +54,11 @@ pub(crate) struct Engine {
     space: Workspace<Cpu>,
     scheduler: Scheduler,
     sequences: HashMap<RequestId, Running>,
+    /// Requests that the scheduler does not know yet: their grammars are being compiled.
+    early: HashMap<RequestId, Arriving>,
+    guides: Guides,
+    /// So many of them at most.
+    early_max: usize,
     next_id: RequestId,
     /// Tokens of a guess at most.
     draft_tokens_max: u32,
@@ -86,6 +92,7 @@ impl Engine {
             message: error.to_string(),
         })?;
         let space = loaded.model.workspace(&mut compute);
+        let guides = Guides::new(Arc::clone(&loaded.grammars));
         Ok(Self {
             loaded,
             compute,
@@ -93,6 +100,9 @@ impl Engine {
             space,
             scheduler: Scheduler::new(limits),
             sequences: HashMap::new(),
+            early: HashMap::new(),
+            guides,
+            early_max: limits.waiting_max,
             next_id: 0,
             draft_tokens_max: limits.draft_tokens_max,
             vocabulary: Vocabulary::default(),
@@ -117,6 +127,11 @@ impl Engine {
 
     /// Nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
+        self.scheduler.is_idle() && self.early.is_empty()
+    }
+
+    /// Nothing to compute, though requests may come that are on their way.
+    pub(crate) fn has_nothing_to_compute(&self) -> bool {
         self.scheduler.is_idle()
     }
 
@@ -125,72 +140,9 @@ impl Engine {
         self.scheduler.counts()
     }
 
-    /// A request becomes a sequence that waits, or fails at once.
-    pub(crate) fn submit(&mut self, job: Job, taken: Taken) {
-        let Job { request, mut sink, arrived, fresh_seed } = job;
-        if request.input == Input::Load {
-            let usage = Usage { total: taken.waited, load: taken.load, ..Usage::default() };
-            sink.send(Told::Started(Started::default()));
-            sink.send(Told::Finished(Finished { reason: FinishReason::Load, usage, context: Vec::new() }));
-            return;
-        }
-        let Loaded { tokenizer, located, .. } = &self.loaded;
-        let sampler = self.vocabulary.sampler(tokenizer, &request, &located.sampling, fresh_seed);
-        let prompt = sampler.and_then(|sampler| Ok((sampler, prompt(&self.loaded, &request, taken.moment)?)));
-        let all = prompt.and_then(|(sampler, prompt)| {
-            let asked = asked(&self.loaded, &request)?;
-            let constrained = Constrained::new(&self.loaded, &request, &asked, &prompt.tokens)?;
-            let output = Output::new(&self.loaded, &request, asked, &prompt.tokens, fresh_seed);
-            Ok((sampler, prompt, constrained, output))
-        });
-        let (sampler, prompt, constrained, output) = match all {
-            Ok(all) => all,
-            Err(error) => {
-                sink.send(Told::Failed(error));
-                return;
-            }
-        };
-        let id = self.next_id;
-        self.next_id += 1;
-        let dropped = prompt.dropped_messages;
-        let (prefix, tenant) = self.owner(request.tenant.as_deref());
-        let tokens_max = prompt.tokens_max;
-        let report = Report::new(&self.loaded, &request, &prompt.tokens);
-        let outputs_from = report.outputs_from();
-        let mut stop = request.stop;
-        stop.extend(self.loaded.located.stop.iter().cloned());
-        let options =
-            SequenceOptions { sampler, constrained, output, stop, report, arrived, load: taken.load };
-        let sequence = Sequence::new(&self.loaded, sink, prompt, options);
-        let arrival = Arrival {
-            id,
-            prompt: &sequence.tokens,
-            tokens_max,
-            outputs_from,
-            prefix,
-            tenant,
-            priority: request.priority,
-        };
-        self.scheduler.step(Event::Arrived(arrival), taken.now, &mut self.actions);
-        let speculation = Speculation::new(self.draft_tokens_max);
-        self.sequences.insert(id, Running { sequence, speculation, dropped });
-        self.carry_out();
-    }
-
-    /// Under which prefix a tenant's pages are found, and its number for the scheduler. Models and adapters need no part
-    /// in it: pages never leave the engine of one model.
-    fn owner(&self, tenant: Option<&str>) -> (PrefixKey, u64) {
-        match tenant {
-            None => (PrefixKey::root(&[]), 0),
-            Some(tenant) => {
-                let key = PrefixKey::root(&[tenant.as_bytes()]);
-                (key, key.number())
-            }
-        }
-    }
-
     /// Ends the requests whose clients left.
     fn drop_the_gone(&mut self, now: Duration) {
+        self.drop_the_gone_early();
         let gone = self.sequences.iter().filter(|(_, running)| !running.sequence.is_open());
         self.ended.extend(gone.map(|(id, _)| *id));
         while let Some(id) = self.ended.pop() {
@@ -199,10 +151,17 @@ impl Engine {
         }
     }
 
+    /// Looks after clients that left and requests that became ready. Part of every step, and by itself when there is
+    /// nothing to compute.
+    pub(crate) fn attend(&mut self, now: Duration) {
+        self.drop_the_gone(now);
+        self.take_the_ready(now);
+    }
+
     /// One step. `clock` tells the time since the model was loaded.
     pub(crate) fn step(&mut self, clock: &dyn Fn() -> Duration) {
         let now = clock();
-        self.drop_the_gone(now);
+        self.attend(now);
         self.scheduler.step(Event::Ready, now, &mut self.actions);
         self.carry_out();
         if self.parts.is_empty() {

@@ -2,7 +2,7 @@
 //! steps it looks for new requests and for clients that left, so a cancelled request stops within one step. The only
 //! place of this crate where channel and clock meet.
 
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
 use contract::GenerateError;
@@ -16,6 +16,8 @@ use crate::step::{Engine, Job, Taken};
 /// What a worker is told.
 pub(crate) enum Command {
     Submit(Box<Job>),
+    /// Look after the requests: something that one of them waited for has come.
+    Wake,
     /// End when the running requests have ended.
     Quit,
 }
@@ -49,6 +51,8 @@ pub(crate) struct WorkerLimits {
     pub draft_tokens_max: u32,
 }
 
+/// How often the clients of requests are looked after while there is nothing to compute.
+const LOOK: Duration = Duration::from_millis(50);
 /// Of the pages that memory holds, one in so many may be kept for later requests.
 const IDLE_SHARE: u32 = 2;
 /// Bytes that are kept for later requests when nobody knows how much memory there is.
@@ -109,13 +113,14 @@ impl Worker {
         let loaded_at = self.loaded_at;
         let clock = move || loaded_at.elapsed();
         loop {
-            if self.engine.is_idle() {
-                if self.quitting {
+            if self.engine.has_nothing_to_compute() {
+                if self.quitting && self.engine.is_idle() {
                     return;
                 }
                 match self.wait(commands, host) {
-                    Some(command) => self.take(command),
-                    None => return,
+                    Ok(command) => self.take(command),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
             loop {
@@ -128,18 +133,28 @@ impl Worker {
                     }
                 }
             }
-            host.turn();
-            self.engine.step(&clock);
+            self.engine.attend(clock());
+            if !self.engine.has_nothing_to_compute() {
+                host.turn();
+                self.engine.step(&clock);
+            }
         }
     }
 
-    /// Waits for a command; `None` when nobody can send one any more.
-    fn wait(&mut self, commands: &Receiver<Command>, host: &mut dyn WorkerHost) -> Option<Command> {
+    /// Waits for a command, and not for long while requests are on their way: their clients may leave.
+    fn wait(
+        &mut self,
+        commands: &Receiver<Command>,
+        host: &mut dyn WorkerHost,
+    ) -> Result<Command, RecvTimeoutError> {
         self.engine.rest();
+        host.rest();
+        if !self.engine.is_idle() {
+            return commands.recv_timeout(LOOK);
+        }
         let counts = self.engine.counts();
         tracing::debug!(?counts, "idle");
-        host.rest();
-        commands.recv().ok()
+        commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
     }
 
     fn take(&mut self, command: Command) {
@@ -148,6 +163,8 @@ impl Worker {
                 self.quitting = true;
                 return;
             }
+            // Whatever it is about is looked after before the next step.
+            Command::Wake => return,
             Command::Submit(job) => job,
         };
         // A request that came before the model was loaded has waited for that.

@@ -19,6 +19,7 @@ use super::residents::{Action, Bounds, Event, ModelId, Refusal, Residents, Ticke
 use super::room::{Room, Wishes, room};
 use super::tracked::Tracked;
 use super::{Counts, HostConfig};
+use crate::guides::Wake;
 use crate::loaded::LocatedModel;
 use crate::step::Job;
 use crate::worker::Command;
@@ -176,7 +177,7 @@ impl Desk {
         let fresh_seed = (self.shared.config.fresh_seed)();
         // The model's thread need not know how long it is kept.
         let request = Request { keep_alive: None, ..request };
-        self.jobs.insert(ticket, Box::new(Job { request, sink, arrived, fresh_seed }));
+        self.jobs.insert(ticket, Box::new(Job { request, sink, arrived, fresh_seed, wake: Wake::default() }));
         self.step(asked, None);
     }
 
@@ -271,8 +272,11 @@ impl Desk {
     }
 
     fn deliver(&mut self, ticket: Ticket, model: ModelId) {
-        let Some(job) = self.jobs.remove(&ticket) else { return };
+        let Some(mut job) = self.jobs.remove(&ticket) else { return };
         if let Some(commands) = self.known.get(&model).and_then(|known| known.commands.as_ref()) {
+            let address = commands.clone();
+            // A thread that has ended needs nothing any more.
+            job.wake = Wake::new(move || _ = address.send(Command::Wake));
             // A thread that has ended by a mistake of ours drops the job, which tells its client.
             let _ = commands.send(Command::Submit(job));
         }

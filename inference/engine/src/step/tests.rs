@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use contract::{Delta, Priority, Sampling};
+use contract::{Delta, Format, Input, Priority, Sampling};
 use kernels::BlockType;
 use seeded::{Family, Shape};
 
@@ -75,7 +75,7 @@ impl EventSink for Listener {
 fn requests(vocab: u32) -> Vec<(Request, usize)> {
     let mut random = Random(7);
     (0..REQUESTS)
-        .map(|_| {
+        .map(|index| {
             let length = 1 + match random.below(10) {
                 0 => random.below(300),
                 1..4 => random.below(100),
@@ -96,6 +96,13 @@ fn requests(vocab: u32) -> Vec<(Request, usize)> {
                 repeat_penalty: Some([1.0, 1.3][random.below(2) as usize]),
                 ..Sampling::default()
             };
+            // Their grammars are compiled beside the engine, so these come when they come.
+            request.format = match index % 20 {
+                3 => Some(Format::Json),
+                9 => Some(Format::Choice(vec!["온돌".to_owned(), "on the floor".to_owned()])),
+                15 => Some(Format::Regex("[a-z ]{0,40}".to_owned())),
+                _ => None,
+            };
             request.tenant =
                 [None, Some("a".to_owned()), Some("b".to_owned())][random.below(3) as usize].clone();
             request.priority = if random.below(4) == 0 { Priority::Batch } else { Priority::Interactive };
@@ -115,7 +122,8 @@ fn engine(path: &std::path::Path, threads: usize, limits: SchedulerLimits) -> En
 fn submit(engine: &mut Engine, request: &Request, leaves_after: usize, step: u64) -> Arc<Mutex<Told>> {
     let told = Arc::<Mutex<Told>>::default();
     let sink = Box::new(Listener { told: Arc::clone(&told), texts: leaves_after });
-    let job = Job { request: request.clone(), sink, arrived: Instant::now(), fresh_seed: 0 };
+    let job =
+        Job { request: request.clone(), sink, arrived: Instant::now(), fresh_seed: 0, wake: Wake::default() };
     let moment = Moment { unix_seconds: 0, offset_seconds: 0 };
     let times =
         Taken { now: Duration::from_millis(step), waited: Duration::ZERO, moment, load: Duration::ZERO };
@@ -123,13 +131,26 @@ fn submit(engine: &mut Engine, request: &Request, leaves_after: usize, step: u64
     told
 }
 
+/// Until nothing is left to do.
+fn run(engine: &mut Engine) {
+    while !engine.is_idle() {
+        engine.step(&|| Duration::ZERO);
+        rest(engine);
+    }
+}
+
+/// While all that is left is elsewhere, there is nothing to hurry for.
+fn rest(engine: &Engine) {
+    if engine.has_nothing_to_compute() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Every request by itself, in an engine that remembers nothing.
 fn alone(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
     let answers = requests.iter().map(|(request, _)| {
         let told = submit(engine, request, usize::MAX, 0);
-        while !engine.is_idle() {
-            engine.step(&|| Duration::ZERO);
-        }
+        run(engine);
         let told = told.lock().unwrap().clone();
         assert!(told.over && told.cached == 0 && told.guessed == (0, 0));
         told
@@ -154,6 +175,7 @@ fn together(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
         }
         // Time goes on while a step is computed, so its pieces have other lengths in other runs.
         engine.step(&|| Duration::from_micros(ticks.replace(ticks.get() + 900)));
+        rest(engine);
         step += 1;
         assert!(step < 100_000, "the requests never end");
     }
@@ -220,4 +242,76 @@ fn answers_of_llama_are_the_same_alone_and_together() {
 #[test]
 fn answers_of_gemma_with_its_windows_are_the_same_alone_and_together() {
     check(Family::Gemma3, BlockType::F32);
+}
+
+#[test]
+fn a_grammar_that_is_compiled_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    std::fs::write(&path, Shape::tiny(Family::Llama, BlockType::F32).gguf()).unwrap();
+    let limits = SchedulerLimits { pages_max: 100, waiting_max: 4, ..SchedulerLimits::default() };
+    let mut engine = engine(&path, 1, limits);
+    let request = |format: Option<Format>| {
+        let mut request = Request::new("tiny", Input::Tokens(vec![5, 6, 7]));
+        request.limits.new_tokens_max = Some(20);
+        request.format = format;
+        request
+    };
+    let choice = |text: &str| Some(Format::Choice(vec![text.to_owned()]));
+    let over = |told: &Arc<Mutex<Told>>| told.lock().unwrap().over;
+    let gate = engine.guides.gate();
+    let held = gate.lock().unwrap();
+    let one = submit(&mut engine, &request(choice("one")), usize::MAX, 0);
+    let same = submit(&mut engine, &request(choice("one")), usize::MAX, 0);
+    let other = submit(&mut engine, &request(choice("other")), usize::MAX, 0);
+    submit(&mut engine, &request(choice("gone")), 0, 0);
+    let plain = submit(&mut engine, &request(None), usize::MAX, 0);
+    while !engine.has_nothing_to_compute() {
+        engine.step(&|| Duration::ZERO);
+    }
+    assert!(over(&plain) && !over(&one) && !over(&same) && !over(&other));
+    // The one whose client left has left its place.
+    assert_eq!((engine.guides.len(), engine.early.len(), engine.is_idle()), (3, 3, false));
+    let refused = Arc::<Mutex<Option<GenerateError>>>::default();
+    for _ in 0..2 {
+        let (told, sink) = (Arc::clone(&refused), |told| Box::new(Refused(told)));
+        let job = Job {
+            request: request(choice("no place")),
+            sink: sink(told),
+            arrived: Instant::now(),
+            fresh_seed: 0,
+            wake: Wake::default(),
+        };
+        let moment = Moment { unix_seconds: 0, offset_seconds: 0 };
+        let zero = Duration::ZERO;
+        engine.submit(job, Taken { now: zero, waited: zero, moment, load: zero });
+    }
+    assert_eq!(*refused.lock().unwrap(), Some(GenerateError::Busy), "only so many may wait");
+    drop(held);
+    run(&mut engine);
+    let text = |told: &Arc<Mutex<Told>>| told.lock().unwrap().text.clone();
+    assert_eq!([text(&one), text(&same), text(&other)], ["one", "one", "other"]);
+    // What is known by now is not waited for.
+    let _held = gate.lock().unwrap();
+    let again = submit(&mut engine, &request(choice("one")), usize::MAX, 0);
+    while !engine.is_idle() {
+        engine.step(&|| Duration::ZERO);
+    }
+    assert_eq!(text(&again), "one");
+}
+
+/// Remembers why it was refused.
+struct Refused(Arc<Mutex<Option<GenerateError>>>);
+
+impl EventSink for Refused {
+    fn send(&mut self, event: contract::Event) -> bool {
+        if let contract::Event::Failed(error) = event {
+            *self.0.lock().unwrap() = Some(error);
+        }
+        true
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
 }
