@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use support::{Random, possible, vocabulary, write};
-use text::grammar::{Constraint, Grammar, GrammarError, Guide, Piece, Spacing, Start, TokenMask, Vocabulary};
+use text::grammar::{Constraint, Grammar, GrammarError, Guide, Mark, Piece, Spacing, Start, TokenMask, Vocabulary};
 
 /// Samples of each schema; more with `ONDOL_GRAMMAR_SEEDS`.
 fn seeds() -> u64 {
@@ -252,7 +252,8 @@ fn grammars_count_from_where_they_should() {
     assert!(guide.is_over());
 
     // Whenever a call begins, again and again.
-    let mut guide = begin(Start::On(b"<call>".to_vec()));
+    let mark = Mark { text: "<call>".to_owned(), spelt: Vec::new(), first: false };
+    let mut guide = begin(Start::On { marks: [mark].into(), thoughts: None });
     assert!(may_end(&mut guide));
     for _ in 0..2 {
         say(&mut guide, "free text, then <call>");

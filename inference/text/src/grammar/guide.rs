@@ -152,7 +152,8 @@ impl Guide {
             let (mut behind, mut matcher) = (TokenMask::default(), self.behind(again, crossings[0].mark)?);
             matcher.mask(&mut behind)?;
             for crossing in crossings {
-                let goes_on = trie.token_id_at_bytes(&crossing.rest).is_some_and(|token| behind.allows(token));
+                let goes_on =
+                    trie.token_id_at_bytes(&crossing.rest).is_some_and(|token| behind.allows(token));
                 if !goes_on {
                     mask.forbid(crossing.token);
                 }

@@ -20,6 +20,16 @@ impl TokenMask {
         mask
     }
 
+    /// The set of all tokens below `count`.
+    #[must_use]
+    pub fn all(count: usize) -> Self {
+        let mut words = vec![u32::MAX; count / 32];
+        if !count.is_multiple_of(32) {
+            words.push((1 << (count % 32)) - 1);
+        }
+        Self { words }
+    }
+
     /// Adds a token.
     pub fn allow(&mut self, token: u32) {
         let word = token as usize / 32;

@@ -1,12 +1,10 @@
 //! What calls must look like, as a grammar: the family's own text around arguments that satisfy the tool's schema. For
-//! answers that must be calls, and for what stands behind the mark with which a model has begun to call by itself.
+//! answers that must be calls, and for those in which a model has begun to call by itself.
 
-use serde_json::Value;
-
+use super::shapes::{Shape, shapes};
 use super::style::{Family, Style};
-use super::tools::{Tool, Tools};
-use super::write::{Form, form};
-use crate::grammar::{Piece, Spacing};
+use super::tools::Tools;
+use crate::grammar::{Mark, Piece};
 
 /// How calls are forced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +13,12 @@ pub struct CallRules {
     pub parallel: bool,
 }
 
-/// A grammar for calls, and where it begins to count.
+/// A grammar for calls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallGrammar {
     pub piece: Piece,
-    /// The text behind which it counts, whenever it comes; `None`: from the beginning of the answer, behind thoughts.
-    pub behind: Option<&'static str>,
+    /// What shows that it begins to count; none: the whole answer is nothing else.
+    pub marks: Vec<Mark>,
 }
 
 /// An answer that is nothing but calls. `token` gives the id of a mark that is a control token.
@@ -31,91 +29,64 @@ pub fn only_calls(
     rules: CallRules,
     token: &dyn Fn(&str) -> Option<u32>,
 ) -> CallGrammar {
-    let form = form(style.family);
-    let calls = calls(style.family, tools, rules, &form);
-    let piece =
-        Piece::Sequence(vec![Piece::Text(form.open.to_owned()), calls, Piece::Text(form.close.to_owned())]);
-    CallGrammar { piece: with_tokens(piece, style, token), behind: None }
-}
-
-/// What must follow once the model has begun to call by itself; `None`: its family has no mark by which that is seen
-/// before it is done, or writes arguments without JSON.
-#[must_use]
-pub fn begun_calls(style: &Style, tools: &Tools, token: &dyn Fn(&str) -> Option<u32>) -> Option<CallGrammar> {
-    let form = form(style.family);
-    // Models that were trained on tags are left to them: their reader turns tags into JSON by the schema.
-    let own_json = !matches!(
-        style.family,
-        Family::QwenTags
-            | Family::Glm
-            | Family::MiniMax
-            | Family::DeepSeekTags
-            | Family::Seed
-            | Family::Lfm
-            | Family::Gemma4
-            | Family::Llama
-            | Family::Harmony
-            | Family::Functionary
-    );
-    let mark = style.family.openings().first().filter(|_| own_json)?.mark;
-    // Where a list of calls stands between the marks, the list is free and its items are not told apart from the first;
-    // otherwise each call has marks of its own, and the grammar starts anew with each.
-    let (open, before) = match form.open.strip_prefix(mark) {
-        Some(open) => (open, form.before),
-        None => ("", form.before.strip_prefix(mark)?),
-    };
-    let listed = form.open.starts_with(mark);
-    let first = Form { before, ..form };
-    let one = |form: &Form| Piece::Choice(tools.iter().map(|tool| call(tool, form)).collect());
-    let mut pieces = vec![Piece::Text(open.to_owned())];
-    if listed {
-        let item = Box::new(one(&first));
-        let separator = Box::new(Piece::Text(form.between.to_owned()));
-        pieces.push(Piece::List { item, separator, most: None });
-        pieces.push(Piece::Text(form.close.to_owned()));
-    } else {
-        pieces.push(one(&first));
-    }
-    let piece = with_tokens(Piece::Sequence(pieces), style, token);
-    Some(CallGrammar { piece, behind: Some(mark) })
-}
-
-fn calls(family: Family, tools: &Tools, rules: CallRules, form: &Form) -> Piece {
-    let one = Piece::Choice(tools.iter().map(|tool| call(tool, form)).collect());
     // gpt-oss ends its answer with a call.
-    if !rules.parallel || family == Family::Harmony {
-        return one;
-    }
-    Piece::List { item: Box::new(one), separator: Box::new(Piece::Text(form.between.to_owned())), most: None }
+    let many = rules.parallel && style.family != Family::Harmony;
+    let shape = shapes(style.family, tools).into_iter().next();
+    let piece = shape.map(|shape| shape.piece(many)).unwrap_or(Piece::Choice(Vec::new()));
+    CallGrammar { piece: replace(piece, &tokens(style, token)), marks: Vec::new() }
 }
 
-fn call(tool: &Tool, form: &Form) -> Piece {
-    let text = |text: String| Piece::Text(text);
-    Piece::Sequence(vec![
-        text(format!("{}{}{}", form.before, tool.name, form.name_end)),
-        Piece::Json { schema: arguments_schema(&tool.parameters), spacing: Spacing::Python },
-        text(form.after.to_owned()),
-    ])
+/// What must follow once the model has begun to call by itself.
+#[must_use]
+pub fn begun_calls(
+    style: &Style,
+    tools: &Tools,
+    rules: CallRules,
+    token: &dyn Fn(&str) -> Option<u32>,
+) -> CallGrammar {
+    let tokens = tokens(style, token);
+    let (mut pieces, mut marks) = (Vec::new(), Vec::new());
+    for shape in shapes(style.family, tools) {
+        for mark in &shape.marks {
+            let spelt = match cut(&mark.text, &tokens) {
+                Piece::Sequence(pieces) => pieces,
+                piece => vec![piece],
+            };
+            marks.push(Mark { text: mark.text.clone(), spelt, first: mark.first });
+        }
+        if !shape.marks.is_empty() {
+            pieces.push(replace(shape.piece(rules.parallel && !shape.alone), &tokens));
+        }
+    }
+    CallGrammar { piece: Piece::Choice(pieces), marks }
 }
 
-/// The schema of the arguments: always of an object, whatever the client left out.
-fn arguments_schema(parameters: &Value) -> Value {
-    let mut schema = parameters.clone();
-    if let Some(fields) = schema.as_object_mut()
-        && !fields.contains_key("$ref")
-    {
-        fields.entry("type").or_insert_with(|| Value::from("object"));
+impl Shape {
+    /// The calls of an answer. `many`: any number of them.
+    fn piece(&self, many: bool) -> Piece {
+        let one = self.one.clone();
+        let calls = if many {
+            let separator = Box::new(Piece::Text(self.between.to_owned()));
+            // Where each call has marks of its own, they stand around each.
+            let item = if self.alone { self.with_marks(one) } else { one };
+            Piece::List { item: Box::new(item), separator, most: None }
+        } else {
+            one
+        };
+        if many && self.alone { calls } else { self.with_marks(calls) }
     }
-    schema
+
+    fn with_marks(&self, calls: Piece) -> Piece {
+        Piece::Sequence(vec![self.open.clone(), calls, Piece::Text(self.close.to_owned())])
+    }
+}
+
+/// The marks that no text can name, with their tokens.
+fn tokens(style: &Style, token: &dyn Fn(&str) -> Option<u32>) -> Vec<(&'static str, u32)> {
+    style.marks().filter_map(|mark| token(mark).map(|id| (mark, id))).collect()
 }
 
 /// Puts tokens in the place of marks that no text can name.
-fn with_tokens(piece: Piece, style: &Style, token: &dyn Fn(&str) -> Option<u32>) -> Piece {
-    let marks: Vec<(&'static str, u32)> =
-        style.marks().filter_map(|mark| token(mark).map(|id| (mark, id))).collect();
-    replace(piece, &marks)
-}
-
 fn replace(piece: Piece, marks: &[(&'static str, u32)]) -> Piece {
     let all = |pieces: Vec<Piece>| pieces.into_iter().map(|piece| replace(piece, marks)).collect();
     match piece {
@@ -127,6 +98,14 @@ fn replace(piece: Piece, marks: &[(&'static str, u32)]) -> Piece {
             item: Box::new(replace(*item, marks)),
             separator: Box::new(replace(*separator, marks)),
             most,
+        },
+        // A token ends a text by itself; a line break before it would be the text's.
+        Piece::Until { body, never, end } => match marks.iter().find(|(mark, _)| *mark == never) {
+            Some((_, id)) => {
+                let text = Piece::Until { body, never, end: String::new() };
+                Piece::Sequence(vec![text, Piece::Token(*id)])
+            }
+            None => Piece::Until { body, never, end },
         },
         other => other,
     }

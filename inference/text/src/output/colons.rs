@@ -7,7 +7,7 @@ use super::python::{literal, quoted};
 use super::tools::Tools;
 
 const DEPTH_MAX: usize = 64;
-const WORD_BYTES_MAX: usize = 256;
+const WORD_BYTES_MAX: usize = 4096;
 const QUOTE: &str = "<|\"|>";
 
 /// Reads one call, from behind `call:`.

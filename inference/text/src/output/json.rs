@@ -125,6 +125,11 @@ impl Json {
         raw.then(|| format!("\\u{:04x}", u32::from(c)))
     }
 
+    /// Whether the next character stands inside a text.
+    pub(super) fn in_text(&self) -> bool {
+        matches!(self.at, At::Text { .. } | At::Escape { .. } | At::Hex { .. })
+    }
+
     fn go(&mut self, at: At) -> Step {
         self.at = at;
         Step::More

@@ -5,7 +5,7 @@ use super::pieces::{Sink, Step};
 use super::tools::{Tool, Tools};
 
 const DEPTH_MAX: usize = 64;
-const WORD_BYTES_MAX: usize = 256;
+const WORD_BYTES_MAX: usize = 4096;
 
 /// Reads one call.
 #[derive(Debug, Clone)]
@@ -279,6 +279,10 @@ impl Python {
                     'n' => say('\n', sink),
                     't' => say('\t', sink),
                     'r' => say('\r', sink),
+                    'b' => say('\u{8}', sink),
+                    'f' => say('\u{C}', sink),
+                    'a' => say('\u{7}', sink),
+                    'v' => say('\u{B}', sink),
                     '0' => say('\0', sink),
                     '\\' | '\'' | '"' => say(c, sink),
                     // Python keeps the stroke of an escape that it does not know.
@@ -326,8 +330,10 @@ pub(super) fn literal(word: &str) -> Option<String> {
         "None" | "null" => Some("null".to_owned()),
         _ => {
             let plain = word.replace('_', "");
-            if let Ok(serde_json::Value::Number(number)) = serde_json::from_str(&plain) {
-                return Some(number.to_string());
+            let digit = plain.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+            // As it stands: there are numbers that no machine number holds.
+            if digit && serde_json::from_str::<serde::de::IgnoredAny>(&plain).is_ok() {
+                return Some(plain);
             }
             // `.5`, `5.`, `+5`: numbers to Python, not to JSON. Rust would also read `inf` and `nan`.
             let digits = plain.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));

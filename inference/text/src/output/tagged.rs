@@ -43,6 +43,8 @@ pub(super) const QWEN: Tags = Tags {
     lines: true,
     flag: false,
 };
+/// As Seed writes them: values beside their tags.
+pub(super) const SEED: Tags = Tags { lines: false, ..QWEN };
 pub(super) const GLM: Tags = Tags {
     open: "",
     name_end: "",
@@ -77,6 +79,31 @@ pub(super) const DEEPSEEK: Tags = Tags {
     flag: true,
 };
 
+impl Tags {
+    /// What stands before a value, when a call is written.
+    pub(super) fn opening(&self, name: &str, is_text: bool) -> String {
+        let flag = match (self.flag, is_text) {
+            (true, true) => "true\">",
+            (true, false) => "false\">",
+            (false, _) => "",
+        };
+        let value = self.value.map(|value| format!("\n{value}")).unwrap_or_default();
+        let line = if self.lines { "\n" } else { "" };
+        format!("{}{name}{}{flag}{value}{line}", self.parameter, self.key_end)
+    }
+
+    /// What ends a value, wherever it stands, and what is written behind one.
+    pub(super) fn closing(&self) -> (&'static str, String) {
+        let end = self.value_end.last().copied().unwrap_or_default();
+        (end, [if self.lines { "\n" } else { "" }, end].concat())
+    }
+
+    /// Whether line breaks around a value are dropped by its reader and written by nobody.
+    pub(super) fn drops_lines(&self) -> bool {
+        self.value_end.len() > 1 && !self.lines
+    }
+}
+
 /// Reads one call, from behind what it opens with.
 #[derive(Debug, Clone)]
 pub(super) struct Tagged {
@@ -103,6 +130,8 @@ enum At {
         text: String,
         is_text: bool,
         first: bool,
+        /// Where a value of JSON stands; none that was read so far.
+        json: Option<Json>,
     },
 }
 
@@ -211,11 +240,12 @@ impl Tagged {
 
     fn value(&mut self, is_text: bool) -> Step {
         let marks = Marks::new(self.tags.value_end.to_vec());
-        self.go(At::Value { marks, text: String::new(), is_text, first: true })
+        let json = (!is_text).then(Json::new);
+        self.go(At::Value { marks, text: String::new(), is_text, first: true, json })
     }
 
     fn in_value(&mut self, c: char, sink: &mut Sink) -> Step {
-        let At::Value { marks, text, is_text, first } = &mut self.at else { return Step::Bad };
+        let At::Value { marks, text, is_text, first, json } = &mut self.at else { return Step::Bad };
         if *first {
             *first = false;
             let comma = if self.follows { ", " } else { "{" };
@@ -232,6 +262,14 @@ impl Tagged {
             sink.arguments(&escaped[1..escaped.len() - 1]);
         } else {
             text.push_str(&found.passed);
+            follow(json, &found.passed);
+        }
+        // Inside a text of JSON the mark is that text's.
+        if let (Some(mark), true) = (found.mark, json.as_ref().is_some_and(Json::in_text)) {
+            let mark = marks.text(mark);
+            text.push_str(mark);
+            follow(json, mark);
+            return Step::More;
         }
         if found.mark.is_some() {
             let rest = if *is_text { "\"".to_owned() } else { json_of(text) };
@@ -242,11 +280,21 @@ impl Tagged {
     }
 }
 
+/// Goes on in a value, as long as it is JSON.
+fn follow(json: &mut Option<Json>, text: &str) {
+    for c in text.chars() {
+        if json.as_mut().is_some_and(|json| json.step(c) != Step::More) {
+            *json = None;
+        }
+    }
+}
+
 /// A value that is no text: JSON, or one of Python's words, or else a text after all.
 fn json_of(text: &str) -> String {
     let text = text.trim();
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => value.to_string(),
+    // As it stands: there are numbers that no machine number holds.
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        Ok(_) => text.to_owned(),
         Err(_) => literal(text).unwrap_or_else(|| quoted(text)),
     }
 }

@@ -40,6 +40,9 @@ pub struct Tool {
     pub description: Option<String>,
     /// The JSON Schema of its arguments; that of any object when the client said none.
     pub parameters: Value,
+    /// Whether the client said `strict: false`: a schema that cannot be enforced is then no error, and the arguments are
+    /// any object.
+    pub loose: bool,
 }
 
 /// The tools of a request.
@@ -75,7 +78,8 @@ impl Tools {
                 Some(_) => return Err(ToolError::Parameters { index }),
             };
             let description = function.get("description").and_then(Value::as_str).map(str::to_owned);
-            tools.push(Tool { name, description, parameters });
+            let loose = function.get("strict") == Some(&Value::Bool(false));
+            tools.push(Tool { name, description, parameters, loose });
         }
         Ok(Self(tools))
     }
