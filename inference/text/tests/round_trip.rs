@@ -4,11 +4,12 @@
 //! our own, always.
 #![expect(clippy::unwrap_used, reason = "in a test a failed unwrap is the failure")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use contract::{Message, Role, ToolCall};
 use serde_json::{Value, json};
-use text::output::{Family, Kind, OutputParser, Tools};
+use text::output::{Family, Kind, OutputParser, Style, Tools, write_calls};
 use text::{ChatTemplate, Moment, RenderOptions};
 
 fn folder() -> Option<PathBuf> {
@@ -131,7 +132,11 @@ fn read<'a>(
     pieces: impl IntoIterator<Item = &'a str>,
 ) -> (Turn, String) {
     let tools = Tools::read(&tools()).unwrap();
-    let mut parser = OutputParser::new(template.style(), tools, prompt);
+    collect(OutputParser::new(template.style(), tools, prompt), pieces)
+}
+
+/// What a parser makes of these pieces, and the text of all that it gave.
+fn collect<'a>(mut parser: OutputParser, pieces: impl IntoIterator<Item = &'a str>) -> (Turn, String) {
     let mut out = Vec::new();
     pieces.into_iter().for_each(|piece| out.extend(parser.push(piece)));
     out.extend(parser.finish());
@@ -192,7 +197,7 @@ fn templates_render_and_parse_back() {
         .filter(|name| name.ends_with(".jinja"))
         .collect();
     names.sort();
-    let mut problems = Vec::new();
+    let (mut problems, mut turns_of) = (Vec::new(), BTreeMap::<String, (usize, usize)>::new());
     for name in names {
         let source = std::fs::read_to_string(folder.join(&name)).unwrap();
         let Ok(template) = ChatTemplate::from_source(&source, "<s>", "</s>") else {
@@ -203,6 +208,8 @@ fn templates_render_and_parse_back() {
         let passed = results.iter().filter(|result| result.is_ok()).count();
         let style = template.style();
         println!("{name:<56} {:<14} {passed}/{}", format!("{:?}", style.family), results.len());
+        let count = turns_of.entry(format!("{:?}", style.family)).or_default();
+        *count = (count.0 + passed, count.1 + results.len());
         let failure = results.into_iter().enumerate().find_map(|(case, result)| Some((case, result.err()?)));
         match (failure, known.contains_key(&name)) {
             (Some((case, problem)), false) => problems.push(format!("{name} {case}: {problem}")),
@@ -210,7 +217,40 @@ fn templates_render_and_parse_back() {
             _ => {}
         }
     }
+    for (family, (passed, all)) in &turns_of {
+        println!("{family:<14} {passed} of {all} turns come back, whole and character by character");
+    }
+    for family in Family::ALL {
+        let passed = turns_of.get(&format!("{family:?}")).map_or(0, |count| count.0);
+        assert!(passed >= 4, "{family:?}: {passed} turns came back");
+    }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// What we write for a family is read as what was written, whole, in pieces of three characters, and by one. Without any
+/// template, so for every family, always.
+#[test]
+fn each_family_reads_what_is_written_for_it() {
+    let tools = Tools::read(&tools()).unwrap();
+    let turns: Vec<Turn> = turns().into_iter().filter(|turn| !turn.calls.is_empty()).collect();
+    for family in Family::ALL {
+        let style = Style { family, thinking: None };
+        for turn in &turns {
+            let text = write_calls(family, turn.calls.iter().map(|(name, value)| (name.as_str(), value)));
+            let chars: Vec<char> = text.chars().collect();
+            for size in [chars.len(), 3, 1] {
+                let parser = OutputParser::new(style.clone(), tools.clone(), "");
+                let pieces: Vec<String> = chars.chunks(size).map(|chars| chars.iter().collect()).collect();
+                let (read, raw) = collect(parser, pieces.iter().map(String::as_str));
+                assert_eq!((&read, &raw), (turn, &text), "{family:?} by {size}");
+            }
+        }
+    }
+    println!(
+        "{} turns of {} families, whole, by three characters and by one",
+        turns.len(),
+        Family::ALL.len()
+    );
 }
 
 /// Templates without a place for tools: ours stands in, and its calls are read back.
