@@ -10,6 +10,7 @@
 
 mod calls;
 mod constrained;
+mod draft;
 mod guides;
 mod host;
 mod kept;
@@ -26,8 +27,10 @@ mod speculate;
 mod step;
 mod worker;
 
+pub use draft::DraftError;
 pub use host::{Counts as HostCounts, Host, HostConfig};
 pub use kept::PackedStore;
-pub use loaded::{LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
+pub use loaded::{DraftModel, LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
 pub use pages::{PageTable, PrefixKey};
 pub use sampler::{Sampler, SamplerSettings};
+pub use speculate::GuessCounts;

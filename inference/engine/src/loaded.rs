@@ -40,6 +40,18 @@ pub struct LocatedModel {
     pub sampling: Sampling,
     pub stop: Vec<String>,
     pub context_tokens: Option<u32>,
+    /// A smaller model that guesses for it.
+    pub draft: Option<DraftModel>,
+}
+
+/// A model that guesses what another will write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DraftModel {
+    /// The full name.
+    pub name: String,
+    pub path: PathBuf,
+    /// Whether it was chosen for this very model, which is then not loaded without it. Otherwise it guesses where it can.
+    pub required: bool,
 }
 
 impl LocatedModel {
@@ -54,6 +66,7 @@ impl LocatedModel {
             sampling: Sampling::default(),
             stop: Vec::new(),
             context_tokens: None,
+            draft: None,
         }
     }
 }

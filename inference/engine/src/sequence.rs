@@ -97,6 +97,16 @@ impl Sequence {
         self.tokens.len() < self.tokens_max
     }
 
+    /// What chooses its tokens.
+    pub(crate) const fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
+    /// Tokens that it may still hold.
+    pub(crate) fn tokens_left(&self) -> u32 {
+        self.tokens_max.saturating_sub(self.tokens.len()) as u32
+    }
+
     /// The request runs from now on.
     pub(crate) fn start(&mut self, dropped_messages: u32) {
         self.times.started = Some(Instant::now());

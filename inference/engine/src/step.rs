@@ -12,15 +12,18 @@ use model::Workspace;
 use text::template::Moment;
 
 use self::arrivals::Arriving;
+use self::guessing::{Guessing, Wrote};
 use crate::constrained;
 use crate::guides::{Guides, Wake};
 use crate::loaded::Loaded;
+use crate::pages::PrefixKey;
 use crate::sampler::Vocabulary;
 use crate::scheduler::{Action, Counts, Event, Part, RequestId, Scheduler, SchedulerLimits};
 use crate::sequence::Sequence;
 use crate::speculate::Speculation;
 
 mod arrivals;
+mod guessing;
 
 /// A request on its way.
 pub(crate) struct Job {
@@ -60,8 +63,7 @@ pub(crate) struct Engine {
     /// So many of them at most.
     early_max: usize,
     next_id: RequestId,
-    /// Tokens of a guess at most.
-    draft_tokens_max: u32,
+    guessing: Guessing,
     /// The model's tokens as samplers need them.
     vocabulary: Vocabulary,
     /// What follows is kept from step to step, so that a step allocates nothing.
@@ -78,6 +80,8 @@ struct Running {
     speculation: Speculation,
     /// Messages that its conversation lost.
     dropped: u32,
+    /// What it may share pages under.
+    prefix: PrefixKey,
 }
 
 impl Engine {
@@ -104,7 +108,7 @@ impl Engine {
             guides,
             early_max: limits.waiting_max,
             next_id: 0,
-            draft_tokens_max: limits.draft_tokens_max,
+            guessing: Guessing::new(&limits),
             vocabulary: Vocabulary::default(),
             actions: Vec::new(),
             parts: Vec::new(),
@@ -122,7 +126,7 @@ impl Engine {
 
     /// Bytes of memory: weights, and keys and values so far.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.loaded.weight_bytes() + self.pages.bytes() as u64
+        self.loaded.weight_bytes() + self.pages.bytes() as u64 + self.guessing.memory_bytes()
     }
 
     /// Nothing to do.
@@ -167,6 +171,7 @@ impl Engine {
         if self.parts.is_empty() {
             return;
         }
+        let began = now;
         self.gather();
         let Self { loaded, compute, space, pages, batch, logits, sequences, parts, .. } = self;
         let wanted = |id: &RequestId| parts.iter().any(|part| part.id == *id && part.outputs > 0);
@@ -177,13 +182,17 @@ impl Engine {
         constrained::beside(held, || loaded.model.forward(compute, space, pages, batch, logits));
         let now = clock();
         self.scheduler.step(Event::Computed, now, &mut self.actions);
-        self.hand_out(now);
+        self.guessing.learn(&self.parts, now.saturating_sub(began));
+        self.hand_out(now, clock);
     }
 
     /// Memory of pages that hold nothing goes back to the system.
     pub(crate) fn rest(&mut self) {
         for page in self.scheduler.page_table().free() {
             self.compute.release_page(&mut self.pages, *page);
+        }
+        if let Some(draft) = &mut self.guessing.draft {
+            draft.rest(&mut self.compute);
         }
     }
 
@@ -235,7 +244,7 @@ impl Engine {
     }
 
     /// The logits of a step to the sequences, and what they make of them to the scheduler.
-    fn hand_out(&mut self, now: Duration) {
+    fn hand_out(&mut self, now: Duration, clock: &dyn Fn() -> Duration) {
         let mut rows = self.logits.chunks_exact_mut(self.loaded.model.vocab());
         for part in self.parts.drain(..) {
             let logits = (&mut rows).take(part.outputs as usize);
@@ -245,20 +254,21 @@ impl Engine {
             };
             let before = running.sequence.tokens.len();
             let (over, right) = running.hear(&self.loaded, &part, logits);
+            self.guessing.counts.add(running.speculation.source(), part.draft, right);
             if over {
                 self.ended.push(part.id);
                 continue;
             }
-            let Running { sequence, speculation, .. } = running;
-            let tokens = &sequence.tokens[before..];
             // A piece of a prompt whose every token is reported has logits too, but nothing to write yet.
-            if tokens.is_empty() {
-                continue;
+            if running.sequence.tokens.len() > before {
+                self.guessing.wrote.push(Wrote { id: part.id, before, right });
             }
-            // Where a grammar leaves one way, that is the guess; its errors are told when the next mask is wanted.
-            let forced = sequence.constrained.forced().unwrap_or_default();
-            let draft = speculation.look(&sequence.tokens, &forced);
-            let wrote = Event::Wrote { id: part.id, tokens, accepted: right, draft };
+        }
+        self.guess(clock);
+        for Wrote { id, before, right } in self.guessing.wrote.drain(..) {
+            let Some(Running { sequence, speculation, .. }) = self.sequences.get(&id) else { continue };
+            let draft = speculation.guess().len() as u32;
+            let wrote = Event::Wrote { id, tokens: &sequence.tokens[before..], accepted: right, draft };
             self.scheduler.step(wrote, now, &mut self.actions);
         }
         while let Some(id) = self.ended.pop() {

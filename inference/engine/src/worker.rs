@@ -9,6 +9,7 @@ use contract::GenerateError;
 use kernels::{Cpu, KvType};
 use text::template::Moment;
 
+use crate::draft::Draft;
 use crate::loaded::Loaded;
 use crate::scheduler::SchedulerLimits;
 use crate::step::{Engine, Job, Taken};
@@ -89,12 +90,13 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         loaded: Loaded,
+        draft: Option<Draft>,
         compute: Cpu,
         limits: WorkerLimits,
         load: Duration,
     ) -> Result<Self, GenerateError> {
         let scheduler = scheduler_limits(&loaded, &limits);
-        let engine = Engine::new(loaded, compute, limits.kv_type, scheduler)?;
+        let engine = Engine::new(loaded, compute, limits.kv_type, scheduler)?.with_draft(draft);
         Ok(Self { engine, load, loaded_at: Instant::now(), quitting: false })
     }
 
@@ -152,8 +154,8 @@ impl Worker {
         if !self.engine.is_idle() {
             return commands.recv_timeout(LOOK);
         }
-        let counts = self.engine.counts();
-        tracing::debug!(?counts, "idle");
+        let (counts, guesses) = (self.engine.counts(), self.engine.guess_counts());
+        tracing::debug!(?counts, ?guesses, "idle");
         commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
     }
 

@@ -16,9 +16,10 @@ use weights::Gguf;
 
 use super::loader::{Loader, Shared};
 use super::residents::{Action, Bounds, Event, ModelId, Refusal, Residents, Ticket};
-use super::room::{Room, Wishes, room};
+use super::room::{Room, Wishes, is_small_enough, room};
 use super::tracked::Tracked;
 use super::{Counts, HostConfig};
+use crate::draft::DraftError;
 use crate::guides::Wake;
 use crate::loaded::LocatedModel;
 use crate::step::Job;
@@ -231,7 +232,8 @@ impl Desk {
         caught(|| {
             let file = Gguf::open(&located.path).map_err(|error| failed(&error))?;
             let footprint = Footprint::of(&file).map_err(|error| failed(&error))?;
-            Ok(room(&footprint, &wishes))
+            let draft = draft(located, &footprint)?;
+            Ok(room(&footprint, draft.as_ref(), &wishes))
         })
     }
 
@@ -263,7 +265,7 @@ impl Desk {
             desk: self.address.clone(),
             model,
             located: known.located.clone(),
-            kv_bytes: known.room.kv_bytes,
+            room: known.room,
         };
         if let Err(error) = loader.start(receiver) {
             // Told as any other failure: by a message, after this step.
@@ -348,6 +350,25 @@ impl Desk {
     fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+}
+
+/// The size of a model's draft model; `None` without one that is of use.
+fn draft(located: &LocatedModel, footprint: &Footprint) -> Result<Option<Footprint>, GenerateError> {
+    let Some(draft) = &located.draft else { return Ok(None) };
+    let failed = |error: &dyn std::error::Error| {
+        let (draft, reason) = (draft.name.clone(), crate::loaded::with_causes(error));
+        DraftError::Load { draft, reason }.of_model(&located.name)
+    };
+    let read = Gguf::open(&draft.path).map_err(|error| failed(&error));
+    match read.and_then(|file| Footprint::of(&file).map_err(|error| failed(&error))) {
+        Ok(of_draft) if draft.required || is_small_enough(&of_draft, footprint) => Ok(Some(of_draft)),
+        Err(error) if draft.required => Err(error),
+        Ok(_) => Ok(None),
+        Err(error) => {
+            tracing::warn!(model = located.name, %error, "no draft model guesses for this one");
+            Ok(None)
+        }
     }
 }
 

@@ -11,7 +11,10 @@ use kernels::Cpu;
 use super::HostConfig;
 use super::desk::Message;
 use super::residents::ModelId;
+use super::room::Room;
 use super::turns::Turns;
+use crate::draft::Draft;
+use crate::kept::PackedStore;
 use crate::loaded::{LoadOptions, Loaded, LocatedModel, ModelSource};
 use crate::worker::{Command, Worker, WorkerHost, WorkerLimits};
 
@@ -28,8 +31,7 @@ pub(super) struct Loader {
     pub desk: Sender<Message>,
     pub model: ModelId,
     pub located: LocatedModel,
-    /// Bytes that keys and values may take; `None`: as much as they like.
-    pub kv_bytes: Option<u64>,
+    pub room: Room,
 }
 
 impl Loader {
@@ -76,11 +78,12 @@ impl Loader {
         let mut compute = Cpu::new(config.threads.unwrap_or(cores).clamp(1, 256));
         let options = LoadOptions {
             kv_type: config.kv_type,
-            memory_bytes: self.kv_bytes,
+            memory_bytes: self.room.kv_bytes,
             context_tokens: config.context_tokens,
         };
         let packed = source.packed();
         let loaded = Loaded::load_kept(self.located.clone(), options, packed.as_deref(), &mut compute)?;
+        let draft = self.draft(&loaded, packed.as_deref(), &mut compute)?;
         let limits = WorkerLimits {
             sequences_max: config.sequences_max,
             batch_tokens_max: config.batch_tokens_max,
@@ -93,7 +96,29 @@ impl Loader {
         let load = began.elapsed();
         let (threads, level) = (compute.threads(), compute.level().name());
         tracing::info!(model = self.located.name, threads, level, ?load, "loaded");
-        Worker::new(loaded, compute, limits, load).map(|worker| (worker, load))
+        Worker::new(loaded, draft, compute, limits, load).map(|worker| (worker, load))
+    }
+
+    /// The model's draft model, where it has one that has room. One that was not chosen for this very model may be of no
+    /// use to it, which is said and no more.
+    fn draft(
+        &self,
+        loaded: &Loaded,
+        packed: Option<&dyn PackedStore>,
+        compute: &mut Cpu,
+    ) -> Result<Option<Draft>, GenerateError> {
+        let (Some(draft), Some(room)) = (&self.located.draft, self.room.draft) else { return Ok(None) };
+        match Draft::load(draft, loaded, room.kv_bytes, packed, compute) {
+            Ok(draft) => {
+                tracing::info!(model = self.located.name, draft = draft.name(), "a draft model guesses");
+                Ok(Some(draft))
+            }
+            Err(error) if draft.required => Err(error.of_model(&self.located.name)),
+            Err(error) => {
+                tracing::warn!(model = self.located.name, %error, "no draft model guesses for this one");
+                Ok(None)
+            }
+        }
     }
 
     fn tell(&self, message: Message) {

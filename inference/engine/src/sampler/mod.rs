@@ -89,6 +89,12 @@ impl Sampler {
         answer_tokens < self.settings.min_tokens
     }
 
+    /// Whether it takes the likeliest token always.
+    #[must_use]
+    pub fn is_greedy(&self) -> bool {
+        self.settings.is_greedy()
+    }
+
     /// Whether this token ends the answer because the request says so.
     #[must_use]
     pub fn stops_at(&self, id: u32) -> bool {

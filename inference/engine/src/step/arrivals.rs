@@ -67,7 +67,8 @@ impl Engine {
         let options =
             SequenceOptions { sampler, constrained, output, stop, report, arrived, load: taken.load };
         let sequence = Sequence::new(&self.loaded, sink, prompt, options);
-        let running = Running { sequence, speculation: Speculation::new(self.draft_tokens_max), dropped };
+        let running =
+            Running { sequence, speculation: Speculation::new(self.guessing.tokens_max), dropped, prefix };
         let mut arriving =
             Arriving { running, tokens_max, outputs_from, prefix, tenant, priority: request.priority };
         if let Some(wanted) = wanted {

@@ -10,6 +10,8 @@ use seeded::{Family, Shape};
 use super::*;
 use crate::loaded::{LoadOptions, LocatedModel};
 
+mod drafted;
+
 const REQUESTS: usize = 200;
 
 struct Random(u64);
@@ -159,7 +161,7 @@ fn alone(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
 }
 
 /// All of them, each at its time, among others that leave early.
-fn together(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
+fn together(engine: &mut Engine, requests: &[(Request, usize)], tick_micros: u64) -> Vec<Told> {
     let mut random = Random(99);
     let mut answers = vec![None; requests.len()];
     let ticks = std::cell::Cell::new(0);
@@ -174,7 +176,7 @@ fn together(engine: &mut Engine, requests: &[(Request, usize)]) -> Vec<Told> {
             }
         }
         // Time goes on while a step is computed, so its pieces have other lengths in other runs.
-        engine.step(&|| Duration::from_micros(ticks.replace(ticks.get() + 900)));
+        engine.step(&|| Duration::from_micros(ticks.replace(ticks.get() + tick_micros)));
         rest(engine);
         step += 1;
         assert!(step < 100_000, "the requests never end");
@@ -209,7 +211,7 @@ fn check(family: Family, block_type: BlockType) {
     ];
     for (threads, what, limits) in rows {
         let mut engine = engine(&path, threads, limits);
-        let ours = together(&mut engine, &requests);
+        let ours = together(&mut engine, &requests, 900);
         let differing = ours
             .iter()
             .zip(&want)
