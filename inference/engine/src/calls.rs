@@ -3,8 +3,8 @@
 //! that might break it.
 
 use contract::{Format, GenerateError, Request, ToolChoice};
-use text::grammar::{Piece, Spacing, Start};
-use text::output::{CallRules, Family, begun_calls, only_calls};
+use text::grammar::{Piece, Spacing, Start, Thoughts};
+use text::output::{CallRules, Family, Style, begun_calls, only_calls};
 
 use crate::guides::{self, Wanted};
 use crate::loaded::Loaded;
@@ -53,15 +53,27 @@ pub(crate) fn wanted(
             let calls = only_calls(style, tools, rules, &token).piece;
             (Piece::Choice(vec![calls, format_piece(format)?]), start)
         }
-        (ToolChoice::Auto, None) => match begun_calls(style, tools, &token) {
-            Some(begun) => {
-                let mark = begun.behind.unwrap_or_default().as_bytes().to_vec();
-                (begun.piece, Start::On(mark))
-            }
-            None => return Ok(None),
-        },
+        (ToolChoice::Auto, None) => {
+            let begun = begun_calls(style, tools, rules, &token);
+            (begun.piece, Start::On { marks: begun.marks.into(), thoughts: thoughts(style, start) })
+        }
     };
     Ok(Some(Wanted::new("tools", guides::Asked::Piece(piece), start)))
+}
+
+/// The marks around thoughts, in which nothing is a call. `start`: how an answer's start counts.
+fn thoughts(style: &Style, start: Start) -> Option<Thoughts> {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
+    match (start, style.thinking) {
+        (Start::AfterIf { opens, closes }, _) => {
+            Some(Thoughts { opens: text(opens), closes: text(closes), open: false })
+        }
+        (start, Some(tags)) => {
+            let (opens, closes) = (tags.open.to_owned(), tags.close.to_owned());
+            Some(Thoughts { opens, closes, open: matches!(start, Start::After(_)) })
+        }
+        _ => None,
+    }
 }
 
 /// A format that may stand in a choice with calls.
