@@ -12,6 +12,7 @@ use registry::{
     TemplateDialect,
 };
 
+use crate::drafts::{Drafted, Drafts};
 use crate::memory;
 use crate::packed::Keeper;
 use crate::parameters::Parameters;
@@ -144,6 +145,19 @@ impl ModelSource for FileSource {
     fn packed(&self) -> Option<Arc<dyn PackedStore>> {
         self.packed.store()
     }
+}
+
+/// A source whose models have the draft models that the settings or flags say. `store`: where their names are looked up.
+pub(crate) fn drafted(
+    source: Arc<dyn ModelSource>,
+    drafts: Drafts,
+    store: impl FnOnce() -> anyhow::Result<Arc<dyn ModelSource>>,
+) -> anyhow::Result<Arc<dyn ModelSource>> {
+    if drafts.is_empty() {
+        return Ok(source);
+    }
+    let names = if drafts.need_a_store() { store()? } else { Arc::clone(&source) };
+    Ok(Arc::new(Drafted { source, names, drafts }))
 }
 
 /// Whether a model's name is a path: it ends as model files do, or begins as paths do.

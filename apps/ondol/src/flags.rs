@@ -111,6 +111,9 @@ pub(crate) struct RunFlags {
     /// Threads to compute with
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// A smaller model of the same vocabulary that guesses ahead; the answer stays the same
+    #[arg(long, visible_alias = "model-draft", value_name = "MODEL")]
+    pub draft_model: Option<String>,
 }
 
 /// How the next token is chosen.
@@ -213,6 +216,9 @@ pub(crate) struct ServeFlags {
     /// Threads to compute with
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// A smaller model that guesses ahead: for every model that it fits, or MODEL=DRAFT for one
+    #[arg(long, visible_alias = "model-draft", value_name = "MODEL")]
+    pub draft_model: Option<String>,
 }
 
 #[derive(Debug, Args)]

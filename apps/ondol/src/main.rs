@@ -9,6 +9,7 @@
 mod answer;
 mod assemble;
 mod commands;
+mod drafts;
 mod flags;
 mod library;
 mod measure;

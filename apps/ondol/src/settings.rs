@@ -11,6 +11,7 @@ use contract::KeepAlive;
 use kernels::KvType;
 use registry::PackedLimits;
 
+use crate::drafts::Drafts;
 use crate::flags::Global;
 use crate::memory::MemoryShare;
 use crate::terminal::failure::Failure;
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub prefix_cache_bytes: Option<u64>,
     /// Tokens of a step up to which the next ones are guessed; 0: none.
     pub draft_tokens_max: Option<u32>,
+    /// Which model guesses for which.
+    pub drafts: Drafts,
     /// Web origins that may call the server, beside local ones.
     pub origins: Vec<String>,
     /// Keys that a server of ours accepts.
@@ -158,6 +161,9 @@ impl Settings {
                 .number::<u64>("ONDOL_PREFIX_CACHE_MIB", "ONDOL_PREFIX_CACHE_MIB")?
                 .map(|size| size.saturating_mul(1 << 20)),
             draft_tokens_max: env.number("ONDOL_DRAFT_TOKENS", "ONDOL_DRAFT_TOKENS")?,
+            drafts: env
+                .parsed("ONDOL_DRAFT_MODEL", "ONDOL_DRAFT_MODEL", Message::WantedDrafts, Drafts::parse)?
+                .unwrap_or_default(),
             threads: env.number("ONDOL_THREADS", "ONDOL_THREADS")?.filter(|threads| *threads > 0),
             origins: env.list("ONDOL_ORIGINS", "OLLAMA_ORIGINS"),
             client_key: environment.get("ONDOL_API_KEY").map(str::to_owned).or_else(|| keys.first().cloned()),

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use contract::{Format, Generator, Input};
+use engine::ModelSource;
 
 use crate::answer::{self, AnswerError, View};
 use crate::assemble::{self, FileSource, Models, StoreSource};
 use crate::commands::{Context, talk};
+use crate::drafts::Drafts;
 use crate::flags::{RunFlags, SamplingFlags};
 use crate::library::Library;
 use crate::parameters::Parameters;
@@ -129,10 +131,18 @@ fn join(said: &str, piped: &str) -> String {
     }
 }
 
-/// Decides who answers. Flags that are about this machine (`--threads`, `--models`) mean this process.
+/// Decides who answers. Flags that are about this machine (`--threads`, `--models`, `--draft-model`) mean this process.
 fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
     let settings = &context.settings;
     let threads = flags.threads.map(usize::from);
+    // A flag is about the one model of this command; the variable may be about many.
+    let of_flag = flags.draft_model.as_deref().map(|draft| Drafts::for_one(&flags.model, draft));
+    let drafts = of_flag.unwrap_or_else(|| settings.drafts.clone());
+    if let Some(draft) = flags.draft_model.as_deref().filter(|draft| assemble::is_file_name(draft))
+        && !Path::new(draft).is_file()
+    {
+        return Err(Failure::new(context.terminal.say(Message::FileNotFound, &[("path", draft)])).into());
+    }
     if assemble::is_file_name(&flags.model) {
         if !Path::new(&flags.model).is_file() {
             return Err(
@@ -140,10 +150,11 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
             );
         }
         let source = Arc::new(FileSource { packed: context.packed.clone() });
+        let source = assemble::drafted(source, drafts, || store_with(context, flags))?;
         let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
         return Ok(Backend { generator, library: None });
     }
-    let here = threads.is_some() || settings.models.is_some();
+    let here = threads.is_some() || settings.models.is_some() || flags.draft_model.is_some();
     let backend = match if here { None } else { Remote::find(settings) } {
         Some(remote) => {
             Backend { generator: Arc::new(remote.clone()), library: Some(Library::Remote(remote)) }
@@ -155,12 +166,25 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
             let store = assemble::store(settings)?;
             let packed = context.packed.clone();
             let source = Arc::new(StoreSource { store: Arc::clone(&store), packed });
+            let source = assemble::drafted(source, drafts, || store_with(context, flags))?;
             let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
             Backend { generator, library: Some(Library::Local(store)) }
         }
     };
     ensure_there(context, &backend, &flags.model)?;
     Ok(backend)
+}
+
+/// The store, with the draft model that the flags name in it: one that is missing is pulled.
+fn store_with(context: &Context, flags: &RunFlags) -> anyhow::Result<Arc<dyn ModelSource>> {
+    let store = assemble::store(&context.settings)?;
+    if let Some(draft) = &flags.draft_model {
+        let library = Library::Local(Arc::clone(&store));
+        if !library.has(draft)? {
+            library.pull(&context.settings, context.terminal, draft, false)?;
+        }
+    }
+    Ok(Arc::new(StoreSource { store, packed: context.packed.clone() }))
 }
 
 /// Pulls a model that the library does not have.

@@ -1,11 +1,14 @@
 //! `ondol serve`: the store, the engine and the server, joined, until Ctrl-C or SIGTERM.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use registry::Reach;
+use engine::ModelSource;
+use registry::{Reach, Store};
 
 use crate::assemble::{self, Models, StoreSource};
 use crate::commands::Context;
+use crate::drafts::Drafts;
 use crate::flags::ServeFlags;
 use crate::settings::{Host, invalid_setting};
 use crate::terminal::failure::Failure;
@@ -40,8 +43,11 @@ pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
     })?;
     let store = assemble::store(&context.settings)?;
     let threads = flags.threads.map(usize::from);
-    let source = StoreSource { store: Arc::clone(&store), packed: context.packed.clone() };
-    let engine = assemble::host(&context.settings, Arc::new(source), threads, Models::Several);
+    let source = Arc::new(StoreSource { store: Arc::clone(&store), packed: context.packed.clone() });
+    let drafts = drafts(context, flags, &store)?;
+    let names = Arc::clone(&source) as Arc<dyn ModelSource>;
+    let source = assemble::drafted(source, drafts, || Ok(names))?;
+    let engine = assemble::host(&context.settings, source, threads, Models::Several);
     // Whoever may ask from elsewhere must not make this machine fetch from its own services.
     let reach = if host.is_loopback() { Reach::default() } else { Reach::Public };
     let services = server::Services {
@@ -61,6 +67,25 @@ pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
         server::serve(listener, config, services, asked_to_stop(terminal, signals)).await?;
         anyhow::Ok(())
     })
+}
+
+/// The draft models, which all must be there: a server is not to find out at its first request.
+fn drafts(context: &Context, flags: &ServeFlags, store: &Store) -> anyhow::Result<Drafts> {
+    let terminal = context.terminal;
+    let drafts = match &flags.draft_model {
+        Some(text) => Drafts::parse(text).ok_or_else(|| {
+            invalid_setting(terminal.language, "--draft-model", text, Message::WantedDrafts)
+        })?,
+        None => context.settings.drafts.clone(),
+    };
+    for name in drafts.names() {
+        if !assemble::is_file_name(name) {
+            store.resolve(name)?;
+        } else if !Path::new(name).is_file() {
+            return Err(Failure::new(terminal.say(Message::FileNotFound, &[("path", name)])).into());
+        }
+    }
+    Ok(drafts)
 }
 
 /// Completes when the user or the system wants the end. A second wish does not wait for running answers.

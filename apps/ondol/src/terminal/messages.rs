@@ -140,6 +140,7 @@ messages! {
     WantedWholeNumber: "a whole number", "정수";
     WantedNumber: "a number", "숫자";
     WantedFormat: "json or a JSON schema", "json 또는 JSON 스키마";
+    WantedDrafts: "a model or MODEL=DRAFT, with commas between", "모델 또는 MODEL=DRAFT(쉼표로 여럿)";
     WantedKvType: "f16, q8_0, q4_0 or f32", "f16, q8_0, q4_0, f32 가운데 하나";
     WantedPackedCache: "on, off or a size (say 20G)", "on, off 또는 크기(예: 20G)";
     WantedLanguage: "a language (ko or en)", "언어(ko 또는 en)";
