@@ -108,7 +108,7 @@ pub(crate) fn figures(usage: &Usage) -> String {
         let seconds = time.as_secs_f64();
         if seconds > 0.0 { f64::from(tokens) / seconds } else { 0.0 }
     };
-    let rows = [
+    let mut rows = vec![
         ("total duration:", units::duration(usage.total)),
         ("load duration:", units::duration(usage.load)),
         ("prompt eval count:", format!("{} token(s)", usage.prompt_tokens)),
@@ -124,6 +124,10 @@ pub(crate) fn figures(usage: &Usage) -> String {
         ("eval duration:", units::duration(usage.generate)),
         ("eval rate:", format!("{:.2} tokens/s", rate(usage.generated_tokens, usage.generate))),
     ];
+    if usage.draft_tokens > 0 {
+        let (right, made) = (usage.draft_accepted, usage.draft_tokens);
+        rows.push(("guessed right:", format!("{right} of {made} token(s)")));
+    }
     rows.iter().map(|(name, value)| format!("{name:<22}{value}\n")).collect()
 }
 
@@ -400,6 +404,8 @@ mod tests {
              eval duration:        2s\n\
              eval rate:            50.00 tokens/s\n"
         );
+        let guessed = Usage { draft_tokens: 40, draft_accepted: 31, ..usage };
+        assert!(figures(&guessed).ends_with("\nguessed right:        31 of 40 token(s)\n"));
         assert!(figures(&Usage::default()).contains("eval rate:            0.00 tokens/s"));
     }
 }

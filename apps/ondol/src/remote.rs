@@ -289,6 +289,7 @@ impl Remote {
                 status => reader.refused(status, &body),
             });
         }
+        reader.warned(response.header("x-ondol-warning").unwrap_or_default());
         let mut lines = response.lines(Self::LINE_BYTES_MAX);
         loop {
             // Leaving here drops the connection, by which the server knows.
@@ -361,6 +362,9 @@ impl Generator for Remote {
                 context_tokens: u32::try_from(model.context_length).unwrap_or(u32::MAX),
                 expires_at: None,
                 load: Duration::ZERO,
+                draft_model: None,
+                draft_tokens: 0,
+                draft_accepted: 0,
             })
             .collect()
     }

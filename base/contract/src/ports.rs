@@ -41,4 +41,10 @@ pub struct LoadedModel {
     pub expires_at: Option<SystemTime>,
     /// Time its last load took.
     pub load: Duration,
+    /// The smaller model that guesses for it, if one does.
+    pub draft_model: Option<String>,
+    /// Tokens that were guessed ahead since it was loaded.
+    pub draft_tokens: u64,
+    /// Of those, tokens that were right.
+    pub draft_accepted: u64,
 }

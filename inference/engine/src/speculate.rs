@@ -6,6 +6,8 @@
 //! logits of each position as it would have without; what it chooses otherwise than guessed ends the guess. For a guess
 //! that is certain of itself this is rejection sampling, and with the sampler's own random numbers the same bits.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Tokens that must agree before a guess is made.
 const AGREE_MIN: usize = 2;
 /// And before it goes before that of a draft model.
@@ -56,6 +58,27 @@ impl GuessCounts {
         if source == Source::Drafted {
             (self.drafted, self.drafted_right) = (self.drafted + made, self.drafted_right + right);
         }
+    }
+}
+
+/// The same of one model, for those who look from other threads.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    made: AtomicU64,
+    right: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn set(&self, counts: &GuessCounts) {
+        self.made.store(counts.made, Ordering::Relaxed);
+        self.right.store(counts.right, Ordering::Relaxed);
+    }
+
+    /// Guesses made, and those that were right.
+    pub(crate) fn get(&self) -> (u64, u64) {
+        // One may be a step ahead of the other.
+        let right = self.right.load(Ordering::Relaxed);
+        (self.made.load(Ordering::Relaxed).max(right), right)
     }
 }
 

@@ -2,6 +2,7 @@
 //! steps it looks for new requests and for clients that left, so a cancelled request stops within one step. The only
 //! place of this crate where channel and clock meet.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +13,7 @@ use text::template::Moment;
 use crate::draft::Draft;
 use crate::loaded::Loaded;
 use crate::scheduler::SchedulerLimits;
+use crate::speculate::Tally;
 use crate::step::{Engine, Job, Taken};
 
 /// What a worker is told.
@@ -91,12 +93,14 @@ impl Worker {
     pub(crate) fn new(
         loaded: Loaded,
         draft: Option<Draft>,
+        tally: Arc<Tally>,
         compute: Cpu,
         limits: WorkerLimits,
         load: Duration,
     ) -> Result<Self, GenerateError> {
         let scheduler = scheduler_limits(&loaded, &limits);
-        let engine = Engine::new(loaded, compute, limits.kv_type, scheduler)?.with_draft(draft);
+        let engine =
+            Engine::new(loaded, compute, limits.kv_type, scheduler)?.with_draft(draft).tallied(tally);
         Ok(Self { engine, load, loaded_at: Instant::now(), quitting: false })
     }
 

@@ -22,6 +22,7 @@ use super::{Counts, HostConfig};
 use crate::draft::DraftError;
 use crate::guides::Wake;
 use crate::loaded::LocatedModel;
+use crate::speculate::Tally;
 use crate::step::Job;
 use crate::worker::Command;
 
@@ -67,6 +68,7 @@ impl Message {
 struct Known {
     located: LocatedModel,
     room: Room,
+    tally: Arc<Tally>,
     /// Once it has a thread.
     commands: Option<Sender<Command>>,
     context_tokens: u32,
@@ -202,7 +204,8 @@ impl Desk {
             self.step(Event::Unload { model }, None);
         }
         let model = self.fresh();
-        let known = Known { located, room, commands: None, context_tokens: 0, load: Duration::ZERO };
+        let tally = Arc::default();
+        let known = Known { located, room, tally, commands: None, context_tokens: 0, load: Duration::ZERO };
         self.known.insert(model, known);
         Ok((model, room))
     }
@@ -266,6 +269,7 @@ impl Desk {
             model,
             located: known.located.clone(),
             room: known.room,
+            tally: Arc::clone(&known.tally),
         };
         if let Err(error) = loader.start(receiver) {
             // Told as any other failure: by a message, after this step.
@@ -330,7 +334,12 @@ impl Desk {
         let now = self.began.elapsed();
         let shown = self.residents.shown(now).into_iter().filter_map(|shown| {
             let known = self.known.get(&shown.model)?;
+            let (draft_tokens, draft_accepted) = known.tally.get();
+            let draft = known.located.draft.as_ref().filter(|_| known.room.draft.is_some());
             Some(LoadedModel {
+                draft_model: draft.map(|draft| draft.name.clone()),
+                draft_tokens,
+                draft_accepted,
                 name: known.located.name.clone(),
                 memory_bytes: shown.bytes,
                 device_bytes: 0,

@@ -16,6 +16,7 @@ use super::turns::Turns;
 use crate::draft::Draft;
 use crate::kept::PackedStore;
 use crate::loaded::{LoadOptions, Loaded, LocatedModel, ModelSource};
+use crate::speculate::Tally;
 use crate::worker::{Command, Worker, WorkerHost, WorkerLimits};
 
 /// What all models of a host share.
@@ -32,6 +33,8 @@ pub(super) struct Loader {
     pub model: ModelId,
     pub located: LocatedModel,
     pub room: Room,
+    /// Where its guesses are counted.
+    pub tally: Arc<Tally>,
 }
 
 impl Loader {
@@ -96,7 +99,8 @@ impl Loader {
         let load = began.elapsed();
         let (threads, level) = (compute.threads(), compute.level().name());
         tracing::info!(model = self.located.name, threads, level, ?load, "loaded");
-        Worker::new(loaded, draft, compute, limits, load).map(|worker| (worker, load))
+        let tally = Arc::clone(&self.tally);
+        Worker::new(loaded, draft, tally, compute, limits, load).map(|worker| (worker, load))
     }
 
     /// The model's draft model, where it has one that has room. One that was not chosen for this very model may be of no

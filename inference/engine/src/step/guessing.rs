@@ -1,12 +1,13 @@
 //! What is guessed between two steps, for all sequences that go on: forced, looked up, or by the draft model, as far as the
 //! next step has places to check guesses.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
 use crate::draft::{Bounds, Draft, Task};
 use crate::scheduler::{Part, RequestId, SchedulerLimits};
-use crate::speculate::GuessCounts;
+use crate::speculate::{GuessCounts, Tally};
 
 /// A sequence that wrote.
 pub(super) struct Wrote {
@@ -26,6 +27,8 @@ pub(super) struct Guessing {
     read_tokens_max: u32,
     read_time: Duration,
     pub counts: GuessCounts,
+    /// The same for others to see.
+    tally: Arc<Tally>,
     /// Those that wrote in the step before.
     pub wrote: Vec<Wrote>,
     /// Those of them that the draft model is asked for.
@@ -33,13 +36,14 @@ pub(super) struct Guessing {
 }
 
 impl Guessing {
-    pub(super) const fn new(limits: &SchedulerLimits) -> Self {
+    pub(super) fn new(limits: &SchedulerLimits) -> Self {
         Self {
             tokens_max: limits.draft_tokens_max,
             draft: None,
             read_tokens_max: limits.batch_tokens_max as u32,
             read_time: limits.step_time,
-            counts: GuessCounts { made: 0, right: 0, drafted: 0, drafted_right: 0 },
+            counts: GuessCounts::default(),
+            tally: Arc::default(),
             wrote: Vec::new(),
             asking: Vec::new(),
         }
@@ -66,6 +70,12 @@ impl Engine {
         self
     }
 
+    /// The same engine, whose guesses are counted there.
+    pub(crate) fn tallied(mut self, tally: Arc<Tally>) -> Self {
+        self.guessing.tally = tally;
+        self
+    }
+
     /// Guesses so far.
     pub(crate) const fn guess_counts(&self) -> GuessCounts {
         self.guessing.counts
@@ -75,6 +85,7 @@ impl Engine {
     pub(super) fn guess(&mut self, clock: &dyn Fn() -> Duration) {
         let Self { guessing, sequences, .. } = self;
         let writers = guessing.wrote.len() as u32;
+        guessing.tally.set(&guessing.counts);
         // Each has its next token in the step; the rest of its places are for guesses.
         let mut places = guessing.tokens_max.saturating_sub(writers);
         guessing.asking.clear();

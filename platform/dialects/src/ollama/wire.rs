@@ -146,6 +146,13 @@ pub struct RunningModel {
     pub expires_at: String,
     pub size_vram: u64,
     pub context_length: u32,
+    /// Ours: who guesses for it, and how its guesses went since it was loaded. Left out where nothing was guessed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_accepted: Option<u64>,
 }
 
 /// What stands around the models of `/api/tags` and `/api/ps`.

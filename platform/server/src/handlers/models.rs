@@ -90,6 +90,9 @@ fn running(model: &LoadedModel, entry: Option<&ModelEntry>, expires_at: SystemTi
         expires_at: timestamp(expires_at),
         size_vram: model.device_bytes,
         context_length: model.context_tokens,
+        draft_model: model.draft_model.clone(),
+        draft_tokens: (model.draft_tokens > 0).then_some(model.draft_tokens),
+        draft_accepted: (model.draft_tokens > 0).then_some(model.draft_accepted),
     }
 }
 

@@ -112,6 +112,9 @@ fn processes() {
         context_tokens: 4096,
         expires_at,
         load: Duration::ZERO,
+        draft_model: (name == "tiny:latest").then(|| "tinier:latest".to_owned()),
+        draft_tokens: if name == "tiny:latest" { 40 } else { 0 },
+        draft_accepted: 30,
     };
     let soon = SystemTime::now() + Duration::from_secs(60);
     *stage.generator.in_memory.lock().unwrap() =
@@ -128,6 +131,12 @@ fn processes() {
         (&json!(5000), &json!(0), &json!(4096))
     );
     assert_eq!(first["digest"].as_str().unwrap().len(), 64);
+    assert_eq!(
+        (&first["draft_model"], &first["draft_tokens"], &first["draft_accepted"]),
+        (&json!("tinier:latest"), &json!(40), &json!(30))
+    );
+    let others = models[1].as_object().unwrap();
+    assert!(!others.keys().any(|key| key.starts_with("draft")), "nothing is guessed for it: {others:?}");
     assert_eq!(first["details"]["family"], "llama");
     assert!(first["expires_at"].as_str().unwrap() > "2300", "for ever is a time far away");
     assert_eq!((&models[1]["name"], &models[1]["digest"]), (&json!("gone:latest"), &json!("")));
