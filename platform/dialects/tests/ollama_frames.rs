@@ -7,7 +7,7 @@ use contract::{
     Delta, Event, FinishReason, Finished, GenerateError, Input, KeepAlive, Message, Request, Role, Started,
     TokenLogprob, Usage,
 };
-use dialects::ollama::client::{self, Reader};
+use dialects::ollama::client::{self, Reader, truncation};
 use dialects::ollama::response::{Modelfile, modelfile_text, parameters_text};
 use dialects::ollama::wire::timestamp;
 use dialects::ollama::{Answer, Endpoint, request};
@@ -274,4 +274,20 @@ fn the_reader_takes_what_comes() {
     assert_eq!(refused(400, r#"{"error":"no"}"#), invalid);
     let message = "the server answered with status 502 and no reason".to_owned();
     assert_eq!(refused(502, "<html>"), GenerateError::Internal { message });
+}
+
+/// `ondol run` through a server learns what the server's reply announces.
+#[test]
+fn messages_that_were_left_out_are_announced() {
+    let check = |warnings: &str, wanted: u32| {
+        let mut reader = Reader::new(Endpoint::Chat, "m");
+        reader.warned(warnings);
+        let events = reader.line(br#"{"message":{"role":"assistant","content":"a"},"done":false}"#);
+        let Some(Event::Started(started)) = events.first() else { panic!("{events:?}") };
+        assert_eq!(started.dropped_messages, wanted, "{warnings}");
+    };
+    check(&truncation(4), 4);
+    check(&format!("field \"x\" is not known and was ignored; {}", truncation(120)), 120);
+    check("its oldest messages were left out (many)", 0);
+    check("", 0);
 }

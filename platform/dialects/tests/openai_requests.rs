@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use contract::{Format, Input, KeepAlive, Message, Request, Role};
+use contract::{Format, Input, KeepAlive, Message, Priority, Request, Role};
 use dialects::openai::request::{self, Parsed};
 use dialects::openai::{ErrorReply, RequestError};
 use serde_json::json;
@@ -294,7 +294,11 @@ fn what_is_not_done_yet_is_refused_by_name() {
     let values = [
         (r#""modalities":["text","audio"]"#, r#"'["text","audio"]'"#, "Only text is supported."),
         (r#""verbosity":"low""#, "'low'", "Leave it out."),
-        (r#""service_tier":"flex""#, "'flex'", "Leave it out."),
+        (
+            r#""service_tier":"scale""#,
+            "'scale'",
+            "Only 'auto', 'default', 'priority' and 'flex' are supported.",
+        ),
         (r#""skip_special_tokens":false"#, "'false'", "Only true is supported."),
     ];
     for (rest, found, only) in values {
@@ -395,4 +399,25 @@ fn shapes_that_are_none() {
 fn what_is_not_known_is_warned_of() {
     assert_eq!(chat(r#""colour":"red""#).warnings, ["field \"colour\" is not known and was ignored"]);
     assert_eq!(completion(r#""prompt":"p","messages":[]"#).warnings.len(), 1);
+}
+
+#[test]
+fn work_that_nobody_waits_for() {
+    let check = |extra: &str, wanted: Priority| {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{extra}}}"#);
+        assert_eq!(request::chat(body.as_bytes()).unwrap().request.priority, wanted, "{extra}");
+        let body = format!(r#"{{"model":"m","prompt":"x"{extra}}}"#);
+        let parsed = request::completion(body.as_bytes()).unwrap();
+        assert!(parsed.requests().iter().all(|request| request.priority == wanted), "{extra}");
+        assert_eq!(parsed.warnings, Vec::<String>::new());
+    };
+    check("", Priority::Interactive);
+    for tier in ["auto", "default", "priority"] {
+        check(&format!(r#","service_tier":"{tier}""#), Priority::Interactive);
+    }
+    check(r#","service_tier":"flex""#, Priority::Batch);
+    check(r#","service_tier":null,"priority":null"#, Priority::Interactive);
+    check(r#","priority":0"#, Priority::Interactive);
+    check(r#","priority":-3"#, Priority::Interactive);
+    check(r#","priority":7"#, Priority::Batch);
 }

@@ -137,11 +137,7 @@ fn announce(response: Response, dropped_messages: u32) -> Response {
     if dropped_messages == 0 {
         return response;
     }
-    let text = format!(
-        "the conversation is longer than the context: its oldest messages were left out ({dropped_messages}); raise \
-         num_ctx, or send truncate: false to be refused instead"
-    );
-    warn(response, &[text])
+    warn(response, &[dialects::ollama::client::truncation(dropped_messages)])
 }
 
 /// A reply that is written as it comes.

@@ -151,12 +151,23 @@ fn tool_call((index, call): (usize, &ToolCall)) -> Value {
     }
 }
 
+/// What a server says, in a header of its reply, of a conversation that lost its oldest messages. No dialect has a field
+/// for it, and silence would be a lie.
+#[must_use]
+pub fn truncation(dropped_messages: u32) -> String {
+    format!("{TRUNCATION}{dropped_messages}); raise num_ctx, or send truncate: false to be refused instead")
+}
+
+/// How that begins, up to the number.
+const TRUNCATION: &str = "the conversation is longer than the context: its oldest messages were left out (";
+
 /// Reads the lines of one answer.
 #[derive(Debug)]
 pub struct Reader {
     endpoint: Endpoint,
     model: String,
     started: bool,
+    dropped_messages: u32,
     calls: u32,
 }
 
@@ -164,7 +175,13 @@ impl Reader {
     /// A reader for the answer to a request for `model`.
     #[must_use]
     pub fn new(endpoint: Endpoint, model: impl Into<String>) -> Self {
-        Self { endpoint, model: model.into(), started: false, calls: 0 }
+        Self { endpoint, model: model.into(), started: false, dropped_messages: 0, calls: 0 }
+    }
+
+    /// The reply's warnings, before its first line: whether messages were left out.
+    pub fn warned(&mut self, warnings: &str) {
+        let count = warnings.split_once(TRUNCATION).and_then(|(_, rest)| rest.split_once(')'));
+        self.dropped_messages = count.and_then(|(count, _)| count.parse().ok()).unwrap_or(0);
     }
 
     /// The events of one line (without or with its newline). A line that cannot be read is a failure of the whole
@@ -187,7 +204,8 @@ impl Reader {
         let mut events = Vec::new();
         if !self.started {
             self.started = true;
-            events.push(Event::Started(Started::default()));
+            let dropped_messages = self.dropped_messages;
+            events.push(Event::Started(Started { dropped_messages, ..Started::default() }));
         }
         let text = self.text(&fields, "response", "content");
         let thinking = self.text(&fields, "thinking", "thinking");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use contract::{Input, KeepAlive, Message, Request, Role, ToolCall};
+use contract::{Input, KeepAlive, Message, Priority, Request, Role, ToolCall};
 use serde_json::{Map, Value};
 
 use super::choices::Choices;
@@ -44,6 +44,8 @@ const SHARED_FIELDS: &[&str] = &[
     "model",
     "n",
     "num_ctx",
+    "priority",
+    "service_tier",
     "stop",
     "stream",
     "stream_options",
@@ -166,8 +168,26 @@ fn finish(
     request.limits.truncate = false;
     request.limits.context_tokens =
         integer(fields, "num_ctx", 1, i64::from(u32::MAX))?.and_then(|tokens| u32::try_from(tokens).ok());
+    request.priority = priority(fields)?;
     sampling::read(fields, &mut request)?;
     Ok(Parsed { request, stream, include_usage, choices, warnings })
+}
+
+/// Work that nobody waits for: OpenAI's tier `flex`, and vLLM's `priority`, where a larger number comes later and 0 is usual.
+fn priority(fields: &Fields<'_>) -> Result<Priority, RequestError> {
+    let tier = match fields.string("service_tier")? {
+        None | Some("auto" | "default" | "priority") => Priority::Interactive,
+        Some("flex") => Priority::Batch,
+        Some(other) => {
+            return Err(RequestError::UnsupportedValue {
+                param: "service_tier".to_owned(),
+                found: format!("'{}'", other.chars().take(60).collect::<String>()),
+                only: "Only 'auto', 'default', 'priority' and 'flex' are supported.",
+            });
+        }
+    };
+    let later = integer(fields, "priority", i64::MIN, i64::MAX)?.is_some_and(|priority| priority > 0);
+    Ok(if later { Priority::Batch } else { tier })
 }
 
 fn stream_options(fields: &Fields<'_>) -> Result<bool, RequestError> {

@@ -189,7 +189,20 @@ fn a_failure_before_the_first_word_has_a_status() {
     stage.script("m", vec![failed(GenerateError::Busy)]);
     let reply = stage.post("/v1/chat/completions", &chat_body("m", true));
     reply.is_openai_error(503, Some("server_busy"), busy);
-    assert_eq!(reply.header("retry-after"), Some("1"));
+}
+
+/// Whoever is turned away is told when to come back, in every dialect.
+#[test]
+fn a_busy_server_says_when_to_try_again() {
+    let stage = Stage::new();
+    stage.script("m", vec![failed(GenerateError::Busy)]);
+    for (path, body) in PATHS {
+        for stream in [true, false] {
+            let reply = stage.post(path, &body("m", stream));
+            assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{path}");
+            assert!(reply.json().to_string().contains("please try again"), "{path}");
+        }
+    }
 }
 
 #[test]
