@@ -235,6 +235,44 @@ impl Pages {
         }
     }
 
+    /// What a page holds, as bytes that [`Pages::fill`] takes: its elements, the least significant byte first.
+    ///
+    /// # Panics
+    /// When it has no memory.
+    #[must_use]
+    pub fn bytes_of(&self, page: u32) -> Vec<u8> {
+        match self.pages[page as usize].as_ref().expect("a page is ensured before it is used") {
+            Page::F32(data) => data.iter().flat_map(|element| element.to_le_bytes()).collect(),
+            Page::F16(data) => data.iter().flat_map(|element| element.to_le_bytes()).collect(),
+            Page::Quants(data) => data.to_vec(),
+        }
+    }
+
+    /// Makes a page hold these bytes. `false`: they are not as many as it has, and it holds what it held.
+    ///
+    /// # Panics
+    /// When it has no memory.
+    #[must_use]
+    pub fn fill(&mut self, page: u32, bytes: &[u8]) -> bool {
+        if bytes.len() != self.shape.page_bytes() {
+            return false;
+        }
+        match self.pages[page as usize].as_mut().expect("a page is ensured before it is used") {
+            Page::F32(data) => {
+                for (element, bytes) in data.iter_mut().zip(bytes.as_chunks().0) {
+                    *element = f32::from_le_bytes(*bytes);
+                }
+            }
+            Page::F16(data) => {
+                for (element, bytes) in data.iter_mut().zip(bytes.as_chunks().0) {
+                    *element = u16::from_le_bytes(*bytes);
+                }
+            }
+            Page::Quants(data) => data.copy_from_slice(bytes),
+        }
+        true
+    }
+
     /// Stores the keys and values of neighbouring tokens of one page, one a row.
     ///
     /// # Panics
@@ -283,4 +321,24 @@ pub(crate) struct Slot {
     /// Place of the first in the page.
     pub token: usize,
     pub layer: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_goes_out_as_bytes_and_comes_back_the_same() {
+        for kv_type in KvType::ALL {
+            let shape = PageShape { layers: 2, kv_heads: 3, head_width: 32, kv_type };
+            let mut pages = Pages::new(shape);
+            pages.ensure(0);
+            pages.ensure(1);
+            let bytes: Vec<u8> = (0..shape.page_bytes()).map(|at| (at * 7 % 251) as u8).collect();
+            assert!(pages.fill(0, &bytes) && pages.bytes_of(0) == bytes, "{kv_type:?}");
+            assert!(!pages.fill(1, &bytes[1..]) && pages.bytes_of(1).iter().all(|byte| *byte == 0));
+            pages.copy(0, 1);
+            assert_eq!(pages.bytes_of(1), bytes);
+        }
+    }
 }
