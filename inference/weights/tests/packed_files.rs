@@ -232,6 +232,22 @@ fn a_table_that_lies_is_refused() {
     });
 }
 
+/// Found by the fuzz target `packed_file`: a table that begins behind the end panicked.
+#[test]
+fn a_table_that_is_elsewhere_is_refused() {
+    let file = file_of(&parts(), 1 << 20);
+    let len = file.len() as u64;
+    for (at, bytes) in [(len + 4096, 152), (len - 8, 16), (0, len), (len, 0), (u64::MAX, 2), (len, u64::MAX)]
+    {
+        let mut forged = file.clone();
+        forged[24..32].copy_from_slice(&at.to_le_bytes());
+        forged[32..40].copy_from_slice(&bytes.to_le_bytes());
+        let header_sum = sum(&forged[..112]);
+        forged[112..120].copy_from_slice(&header_sum.to_le_bytes());
+        assert!(PackedFile::from_bytes(forged).is_err(), "{at} and {bytes}");
+    }
+}
+
 #[test]
 fn other_versions_and_files_that_are_something_else() {
     let file = file_of(&parts(), 1 << 20);

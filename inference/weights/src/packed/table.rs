@@ -107,7 +107,7 @@ impl Header {
     fn table<'a>(&self, file: &'a [u8]) -> Option<&'a [u8]> {
         let start = usize::try_from(self.table_at).ok().filter(|start| *start >= PAGE)?;
         let end = start.checked_add(usize::try_from(self.table_bytes).ok()?)?;
-        (end == file.len()).then_some(&file[start..end])
+        file.get(start..end).filter(|_| end == file.len())
     }
 }
 
