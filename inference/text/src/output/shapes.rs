@@ -231,13 +231,16 @@ fn arguments(tool: &Tool) -> Piece {
     if tool.loose { Piece::Loose { schema, spacing } } else { Piece::Json { schema, spacing } }
 }
 
-/// The schema of the arguments: always of an object, whatever the client left out.
+/// The schema of the arguments: always of an object, whatever the client left out or allowed besides.
 fn arguments_schema(parameters: &Value) -> Value {
     let mut schema = parameters.clone();
+    // Beside a reference to what is an object already, nothing is said: keywords that meet are merged, and not all can be.
+    let target = parameters.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix('#'));
+    let target = target.and_then(|to| parameters.pointer(to)).and_then(|target| target.get("type"));
     if let Some(fields) = schema.as_object_mut()
-        && !fields.contains_key("$ref")
+        && target.is_none_or(|kind| kind != "object")
     {
-        fields.entry("type").or_insert_with(|| Value::from("object"));
+        fields.insert("type".to_owned(), Value::from("object"));
     }
     schema
 }

@@ -402,6 +402,8 @@ fn definitions_that_are_none() {
     refuse(json!({"function": {}}), "has no function.name");
     refuse(json!({"function": {"name": "a b"}}), "is called \"a b\"");
     refuse(json!({"function": {"name": "f", "parameters": 3}}), "must be a JSON Schema object");
+    let number = json!({"type": "number", "properties": {"a": {}}});
+    refuse(json!({"function": {"name": "f", "parameters": number}}), "and of type object");
     let f = json!({"function": {"name": "f"}});
     assert!(Tools::read(&[f.clone(), f.clone()]).unwrap_err().to_string().contains("one before it"));
     assert!(matches!(Tools::read(&vec![f; 600]), Err(ToolError::Many { count: 600 })));

@@ -25,8 +25,8 @@ pub enum ToolError {
     /// Two of one name.
     #[error("tools[{index}] is called {name:?}, and so is one before it: names must differ")]
     Twice { index: usize, name: String },
-    /// Parameters that are no schema.
-    #[error("tools[{index}].function.parameters must be a JSON Schema object")]
+    /// Parameters that are no schema, or one of something else than an object.
+    #[error("tools[{index}].function.parameters must be a JSON Schema object, and of type object")]
     Parameters { index: usize },
     /// Too many.
     #[error("{count} tools are more than the {TOOLS_MAX} that one request may bring")]
@@ -74,7 +74,7 @@ impl Tools {
             }
             let parameters = match function.get("parameters") {
                 None | Some(Value::Null) => serde_json::json!({"type": "object"}),
-                Some(schema @ Value::Object(_)) => schema.clone(),
+                Some(schema @ Value::Object(_)) if takes_objects(schema) => schema.clone(),
                 Some(_) => return Err(ToolError::Parameters { index }),
             };
             let description = function.get("description").and_then(Value::as_str).map(str::to_owned);
@@ -105,6 +105,15 @@ impl Tools {
     #[must_use]
     pub fn only(&self, name: &str) -> Self {
         Self(self.0.iter().filter(|tool| tool.name == name).cloned().collect())
+    }
+}
+
+/// Whether a schema's type leaves objects, which arguments always are.
+fn takes_objects(schema: &Value) -> bool {
+    match schema.get("type") {
+        None => true,
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+        Some(kind) => kind == "object",
     }
 }
 
