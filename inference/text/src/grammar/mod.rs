@@ -76,7 +76,7 @@ impl Grammar {
     /// # Errors
     /// When a keyword of it cannot be enforced, by its name and place.
     pub fn json_schema(schema: &Value, spacing: Spacing) -> Result<Self, GrammarError> {
-        let schema = schema::normalize(schema, spacing)?;
+        let schema = schema::normalize(schema, spacing, &mut schema::Work::default())?;
         Ok(Self::from_parts(vec![Part::Schema { name: "start".to_owned(), schema }]))
     }
 

@@ -59,7 +59,7 @@ pub(super) fn parts(piece: &Piece) -> Result<Vec<Part>, GrammarError> {
             format!("start: CHOICE\nCHOICE: {}\n", writer.piece(piece, 0)?)
         }
         Piece::Json { schema, spacing } => {
-            let schema = schema::normalize(schema, *spacing)?;
+            let schema = schema::normalize(schema, *spacing, &mut schema::Work::default())?;
             return Ok(vec![Part::Schema { name: "start".to_owned(), schema }]);
         }
         piece => format!("start: {}\n", writer.piece(piece, 0)?),
@@ -81,6 +81,8 @@ struct Writer {
     pieces: usize,
     bytes: usize,
     bytes_max: usize,
+    /// What all its schemas and expressions may still cost.
+    work: schema::Work,
 }
 
 impl Writer {
@@ -103,14 +105,20 @@ impl Writer {
             Piece::Token(id) => format!("<[{id}]>"),
             Piece::Regex(expression) => {
                 self.bytes += expression.len();
-                let expression = schema::translate(expression)
+                let (expression, work) = schema::translate(expression)
                     .map_err(|message| GrammarError::Syntax { kind: "regex", message })?;
+                self.work.spend(work)?;
                 lark::regex(&expression)
             }
-            Piece::Json { schema, spacing } => self.json(schema::normalize(schema, *spacing)?),
+            Piece::Json { schema, spacing } => {
+                let schema = schema::normalize(schema, *spacing, &mut self.work)?;
+                self.json(schema)
+            }
             Piece::Loose { schema, spacing } => {
-                let any = || schema::normalize(&serde_json::json!({"type": "object"}), *spacing);
-                let schema = schema::normalize(schema, *spacing).or_else(|_| any())?;
+                let schema = schema::normalize(schema, *spacing, &mut self.work).or_else(|_| {
+                    let any = serde_json::json!({"type": "object"});
+                    schema::normalize(&any, *spacing, &mut self.work)
+                })?;
                 self.json(schema)
             }
             Piece::Until { body, never, end } => self.until(body, never, end)?,

@@ -134,7 +134,7 @@ mod tests {
 
     fn check(name: &str, yes: &[&str], no: &[&str]) {
         let Some(Format::Text { pattern, .. }) = lookup(name) else { panic!("{name} is no format of texts") };
-        let pattern = super::super::pattern::translate(&format!("^({pattern})$")).unwrap();
+        let pattern = super::super::pattern::translate(&format!("^({pattern})$")).unwrap().0;
         let regex = regex_automata::meta::Regex::new(&pattern).unwrap();
         for text in yes {
             assert!(regex.is_match(text), "{name} refuses {text:?}");

@@ -87,7 +87,7 @@ const APPLICATORS: [&str; 6] = ["$ref", "allOf", "anyOf", "const", "enum", "oneO
 
 type Result<T> = std::result::Result<T, GrammarError>;
 
-impl<'s> Walk<'s> {
+impl<'s> Walk<'s, '_> {
     /// A schema that is an object.
     pub(super) fn object(
         &mut self,
@@ -170,14 +170,16 @@ impl<'s> Walk<'s> {
         for name in ["properties", "patternProperties"] {
             let Some(value) = map.get(name) else { continue };
             let properties = value.as_object().ok_or_else(|| path.invalid(name, "it must be an object"))?;
+            // The engine tells names apart pairwise, and patterns from each other and from all names.
+            let count = properties.len() as u64;
+            self.work.spend(count.saturating_pow(if name == "properties" { 2 } else { 3 }))?;
             let normal = path.with(name, |path| {
                 let mut normal = Map::new();
                 for (key, schema) in properties {
                     let schema = path.with(key, |path| self.schema(schema, path, reading))?;
                     let key = match name {
                         "properties" => key.clone(),
-                        _ => pattern::translate(key)
-                            .map_err(|why| path.unsupported("patternProperties", why))?,
+                        _ => self.translated(key, "patternProperties", path)?,
                     };
                     normal.insert(key, schema);
                 }
@@ -187,9 +189,7 @@ impl<'s> Walk<'s> {
         }
         let closed = map.get("unevaluatedProperties") == Some(&json!(false));
         match map.get("additionalProperties") {
-            Some(_) if closed => {
-                out.insert("additionalProperties".to_owned(), json!(false));
-            }
+            // What it looks at is evaluated: nothing is left over.
             Some(schema) => {
                 let schema = path.with("additionalProperties", |path| self.schema(schema, path, reading))?;
                 out.insert("additionalProperties".to_owned(), schema);
@@ -249,11 +249,12 @@ impl<'s> Walk<'s> {
         let value = out.remove("additionalProperties").unwrap_or(json!(true));
         match (said.as_slice(), names.get("pattern"), names.get("enum")) {
             (["pattern"], Some(Value::String(text)), _) => {
-                let text = pattern::translate(text).map_err(|why| path.unsupported("propertyNames", why))?;
+                let text = self.translated(text, "propertyNames", path)?;
                 out.insert("patternProperties".to_owned(), json!({ text: value }));
             }
             (["enum"], _, Some(Value::Array(items))) => {
                 self.count(items.len())?;
+                self.work.spend((items.len() as u64).saturating_pow(2))?;
                 let mut properties = Map::new();
                 for item in items.iter().filter_map(Value::as_str) {
                     properties.insert(item.to_owned(), value.clone());
@@ -329,7 +330,7 @@ impl<'s> Walk<'s> {
         }
         if let Some(value) = map.get("pattern") {
             let text = value.as_str().ok_or_else(|| path.invalid("pattern", "it must be a string"))?;
-            let text = pattern::translate(text).map_err(|why| path.unsupported("pattern", why))?;
+            let text = self.translated(text, "pattern", path)?;
             self.pattern(path)?;
             out.insert("pattern".to_owned(), json!(text));
         }
@@ -369,6 +370,13 @@ impl<'s> Walk<'s> {
             Some(format) => format_of(format, map, path, out),
             None => Ok(()),
         }
+    }
+
+    /// A pattern in the engine's syntax.
+    fn translated(&mut self, text: &str, keyword: &str, path: &Path) -> Result<String> {
+        let (text, work) = pattern::translate(text).map_err(|why| path.unsupported(keyword, why))?;
+        self.work.spend(work)?;
+        Ok(text)
     }
 
     /// Patterns that are merged multiply each other's states before the engine counts any, so they are counted here.

@@ -37,6 +37,33 @@ pub(crate) const SCHEMA_BYTES_MAX: usize = 512 * 1024;
 /// More schemas that references lead to are refused.
 const REFERENCES_MAX: usize = 1_000;
 
+/// What compiling one grammar may cost, in steps of the engine's, a few million of which take a second: what grows with
+/// the square of a schema's size is bounded here, before anything is compiled.
+const WORK_MAX: u64 = 6_000_000;
+
+/// What is left of that, for all schemas of one grammar.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    left: u64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { left: WORK_MAX }
+    }
+}
+
+impl Work {
+    pub(crate) fn spend(&mut self, work: u64) -> Result<(), GrammarError> {
+        let Some(left) = self.left.checked_sub(work) else {
+            let message = "its patterns, or the properties of one object, are too many to compile".to_owned();
+            return Err(GrammarError::TooComplex { message });
+        };
+        self.left = left;
+        Ok(())
+    }
+}
+
 /// How much a schema may be narrowed, see the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reading {
@@ -56,14 +83,15 @@ pub enum Spacing {
     Python,
 }
 
-/// Rewrites a client's schema, or says which keyword stands in the way.
-pub(crate) fn normalize(schema: &Value, spacing: Spacing) -> Result<Value, GrammarError> {
+/// Rewrites a client's schema, or says which keyword stands in the way. `work`: what all schemas of its grammar may cost.
+pub(crate) fn normalize(schema: &Value, spacing: Spacing, work: &mut Work) -> Result<Value, GrammarError> {
     let bytes = text_bytes(schema, SCHEMA_BYTES_MAX);
     if bytes > SCHEMA_BYTES_MAX {
         return Err(GrammarError::TooLarge { what: "the schema", found: bytes, limit: SCHEMA_BYTES_MAX });
     }
     let mut walk = Walk {
         references: References::new(schema)?,
+        work,
         nodes: 0,
         multiples: Vec::new(),
         merging: 0,
@@ -169,8 +197,9 @@ impl Path {
     }
 }
 
-struct Walk<'s> {
+struct Walk<'s, 'w> {
     references: References<'s>,
+    work: &'w mut Work,
     nodes: usize,
     /// The different `multipleOf` so far: digits and decimal places.
     multiples: Vec<(u64, u32)>,
@@ -179,7 +208,7 @@ struct Walk<'s> {
     merged_patterns: usize,
 }
 
-impl<'s> Walk<'s> {
+impl<'s> Walk<'s, '_> {
     fn count(&mut self, nodes: usize) -> Result<(), GrammarError> {
         self.nodes += nodes;
         if self.nodes > NODES_MAX {

@@ -16,19 +16,31 @@ const PATTERN_BYTES_MAX: usize = 8 * 1024;
 /// Deeper groups are refused.
 const DEPTH_MAX: usize = 60;
 
-/// The pattern in Rust's syntax, or why there is none.
-pub(crate) fn translate(pattern: &str) -> Result<String, String> {
+/// The pattern in Rust's syntax and what it costs to compile, in the steps of `Work`; or why there is none.
+pub(crate) fn translate(pattern: &str) -> Result<(String, u64), String> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err(format!("a pattern of {} bytes, the limit is {PATTERN_BYTES_MAX}", pattern.len()));
     }
     let mut reader = Reader { chars: pattern.chars().peekable(), out: String::new(), depth: 0 };
     reader.run()?;
-    let check = regex_automata::meta::Config::new().nfa_size_limit(Some(4 << 20));
-    regex_automata::meta::Builder::new()
-        .configure(check)
-        .build(&reader.out)
-        .map_err(|error| with_cause(&error))?;
-    Ok(reader.out)
+    let work = work(&reader.out)?;
+    Ok((reader.out, work))
+}
+
+/// What an expression in Rust's syntax costs to compile, in the steps of `Work`; or why it cannot be.
+fn work(expression: &str) -> Result<u64, String> {
+    /// Of an automaton, so many bytes take about as long as a step.
+    const STEP_BYTES: usize = 16;
+    let check = regex_automata::meta::Config::new()
+        .nfa_size_limit(Some(4 << 20))
+        // Nothing is ever searched for.
+        .onepass(false)
+        .hybrid(false)
+        .dfa(false)
+        .backtrack(false);
+    let built = regex_automata::meta::Builder::new().configure(check).build(expression);
+    let built = built.map_err(|error| with_cause(&error))?;
+    Ok((built.memory_usage() / STEP_BYTES) as u64)
 }
 
 fn with_cause(error: &dyn std::error::Error) -> String {
@@ -228,7 +240,7 @@ mod tests {
 
     /// `pattern` finds something in each of `yes` and in none of `no`.
     fn check(pattern: &str, yes: &[&str], no: &[&str]) {
-        let rust = translate(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
+        let (rust, _) = translate(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
         let regex = regex_automata::meta::Regex::new(&rust).unwrap();
         for text in yes {
             assert!(regex.is_match(text), "{pattern} as {rust} finds nothing in {text:?}");

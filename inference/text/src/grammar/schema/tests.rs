@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Spacing, normalize};
+use super::{Spacing, Work, normalize};
 
 fn rewritten(schema: &Value) -> Value {
-    let mut normal = normalize(schema, Spacing::Free).unwrap_or_else(|error| panic!("{schema}: {error}"));
+    let mut normal = normalize(schema, Spacing::Free, &mut Work::default())
+        .unwrap_or_else(|error| panic!("{schema}: {error}"));
     normal.as_object_mut().unwrap().remove("x-guidance");
     normal
 }
@@ -94,7 +95,7 @@ fn references_and_what_says_the_same() {
 #[test]
 fn a_clients_options_do_not_reach_the_engine() {
     let schema = json!({"type": "object", "x-guidance": {"lenient": true}});
-    let normal = normalize(&schema, Spacing::Free).unwrap();
+    let normal = normalize(&schema, Spacing::Free, &mut Work::default()).unwrap();
     assert!(normal["x-guidance"].get("lenient").is_none());
 }
 
@@ -104,7 +105,7 @@ fn every_unsupported_keyword_is_named_with_its_place() {
     assert!(keywords.len() >= 16);
     for keyword in keywords {
         let schema = json!({"type": "object", "properties": {"a/b": {"items": {keyword: {"x": 1}}}}});
-        let error = normalize(&schema, Spacing::Free).unwrap_err().to_string();
+        let error = normalize(&schema, Spacing::Free, &mut Work::default()).unwrap_err().to_string();
         assert!(error.contains(&format!("{keyword:?} at #/properties/a~1b/items ")), "{keyword}: {error}");
     }
 }
@@ -112,7 +113,9 @@ fn every_unsupported_keyword_is_named_with_its_place() {
 #[test]
 fn what_cannot_be_enforced_is_refused() {
     let check = |schema: Value, wanted: &str| {
-        let error = normalize(&schema, Spacing::Free).expect_err(&schema.to_string()).to_string();
+        let error = normalize(&schema, Spacing::Free, &mut Work::default())
+            .expect_err(&schema.to_string())
+            .to_string();
         assert!(error.contains(wanted), "{schema}: {error}");
     };
     let at_a = |schema: Value| json!({"properties": {"a": schema}});
@@ -146,7 +149,7 @@ fn what_cannot_be_enforced_is_refused() {
 #[test]
 fn size_and_depth_are_bounded() {
     let check = |schema: Value| {
-        let error = normalize(&schema, Spacing::Free).unwrap_err().to_string();
+        let error = normalize(&schema, Spacing::Free, &mut Work::default()).unwrap_err().to_string();
         assert!(error.contains("the limit is") && error.len() < 400, "{error}");
     };
     let mut deep = json!({});
@@ -160,6 +163,44 @@ fn size_and_depth_are_bounded() {
         (0..2_000).map(|n| (format!("n{n}"), json!({"$ref": format!("#/$defs/n{}", n + 1)}))).collect();
     check(json!({"$ref": "#/$defs/n0", "$defs": definitions}));
     let name = "n".repeat(100_000);
-    let error = normalize(&json!({ &name: 1 }), Spacing::Free).unwrap_err().to_string();
+    let error = normalize(&json!({ &name: 1 }), Spacing::Free, &mut Work::default()).unwrap_err().to_string();
     assert!(error.len() < 1_000, "{} bytes of error", error.len());
+}
+
+#[test]
+fn what_is_costly_to_compile_is_refused_before_it_is_compiled() {
+    let named = |count: usize, of: &dyn Fn(usize) -> (String, Value)| -> Value {
+        Value::Object((0..count).map(of).collect())
+    };
+    let properties = |count| json!({"properties": named(count, &|n| (format!("p{n}"), json!({})))});
+    let patterns =
+        |count| json!({"patternProperties": named(count, &|n| (format!("^x{n}[a-z]+$"), json!({})))});
+    let names = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+        json!({"type": "object", "propertyNames": {"enum": names}})
+    };
+    let large = |count| {
+        let of = |n| (format!("p{n}"), json!({"pattern": format!("^(\\p{{L}}|\\p{{N}}){{1,40}}{n}$")}));
+        json!({"properties": named(count, &of)})
+    };
+    let check = |schema: Value, fits: bool| {
+        let outcome = normalize(&schema, Spacing::Free, &mut Work::default());
+        let shown: String = schema.to_string().chars().take(80).collect();
+        match outcome {
+            Ok(_) => assert!(fits, "{shown}: it is compiled"),
+            Err(error) => {
+                assert!(!fits && error.to_string().contains("too many to compile"), "{shown}: {error}")
+            }
+        }
+    };
+    for (fits, more) in [(true, 0), (false, 2_000)] {
+        check(properties(2_000 + more), fits);
+        check(patterns(150 + more), fits);
+        check(names(2_000 + more), fits);
+        check(large(4 + more / 5), fits);
+    }
+    // What several schemas of one grammar cost is added up.
+    let mut work = Work::default();
+    normalize(&properties(2_000), Spacing::Free, &mut work).unwrap();
+    assert!(normalize(&properties(2_000), Spacing::Free, &mut work).is_err());
 }
