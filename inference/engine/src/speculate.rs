@@ -6,7 +6,7 @@
 //! logits of each position as it would have without; what it chooses otherwise than guessed ends the guess. For a guess
 //! that is certain of itself this is rejection sampling, and with the sampler's own random numbers the same bits.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Tokens that must agree before a guess is made.
 const AGREE_MIN: usize = 2;
@@ -66,9 +66,20 @@ impl GuessCounts {
 pub(crate) struct Tally {
     made: AtomicU64,
     right: AtomicU64,
+    drafted: AtomicBool,
 }
 
 impl Tally {
+    /// A draft model is there.
+    pub(crate) fn drafts(&self) {
+        self.drafted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a draft model is there.
+    pub(crate) fn is_drafted(&self) -> bool {
+        self.drafted.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set(&self, counts: &GuessCounts) {
         self.made.store(counts.made, Ordering::Relaxed);
         self.right.store(counts.right, Ordering::Relaxed);

@@ -335,7 +335,7 @@ impl Desk {
         let shown = self.residents.shown(now).into_iter().filter_map(|shown| {
             let known = self.known.get(&shown.model)?;
             let (draft_tokens, draft_accepted) = known.tally.get();
-            let draft = known.located.draft.as_ref().filter(|_| known.room.draft.is_some());
+            let draft = known.located.draft.as_ref().filter(|_| known.tally.is_drafted());
             Some(LoadedModel {
                 draft_model: draft.map(|draft| draft.name.clone()),
                 draft_tokens,

@@ -115,6 +115,7 @@ impl Loader {
         match Draft::load(draft, loaded, room.kv_bytes, packed, compute) {
             Ok(draft) => {
                 tracing::info!(model = self.located.name, draft = draft.name(), "a draft model guesses");
+                self.tally.drafts();
                 Ok(Some(draft))
             }
             Err(error) if draft.required => Err(error.of_model(&self.located.name)),
