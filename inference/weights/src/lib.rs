@@ -3,19 +3,21 @@
 //!
 //! A model file comes from strangers. Every count, length and offset in it is a claim until it is proven to lie
 //! inside the file; only then is it used, and nothing is ever allocated for a claim. What does not hold becomes a
-//! [`GgufError`], never a panic. The same holds for the files of packed weights ([`packed`]) that we write ourselves.
+//! [`GgufError`], never a panic. The same holds for the files of packed weights ([`packed`])
+//! and of pages of keys and values ([`page_file`]) that we write ourselves.
 //!
 //! What this crate does not do: it computes nothing, knows no model family, and does not judge what metadata *means*
 //! (a head count of zero is a fine container; `model` refuses it).
 //!
 //! Tests: unit (beside the code), property (`tests/properties.rs`: written files read back, damaged ones fail
 //! cleanly), known-bad files (`tests/bad_models.rs`, `tests/packed_files.rs`), fuzz (`fuzz/`: `gguf_header`, `gguf_load`,
-//! `packed_file`).
+//! `packed_file`, `page_file`).
 
 mod error;
 pub mod gguf;
 mod map;
 pub mod packed;
+pub mod page_file;
 
 pub use error::{FileKind, GgufError, MetadataError};
 pub use gguf::{Array, Gguf, Metadata, NumberArray, StringArray, Tensor, Value, ValueType};

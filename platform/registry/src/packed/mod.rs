@@ -18,6 +18,7 @@ use weights::packed::SourceVersion;
 use weights::{PackedError, PackedFile};
 
 pub use write::Kept;
+pub(crate) use write::is_settled;
 
 use crate::blob::names_in;
 use crate::digest::Digest;

@@ -159,7 +159,7 @@ impl<'p> Writer<'p> {
 
 /// Whether the model's file had been left alone for a while when it was opened. The clocks of file systems tick coarsely:
 /// what is written twice within a tick has one stamp. A file named after its digest is never written twice.
-fn is_settled(source: &Path, stamp: &FileStamp) -> bool {
+pub(crate) fn is_settled(source: &Path, stamp: &FileStamp) -> bool {
     let named = source.file_name().and_then(|name| name.to_str());
     if named.is_some_and(|name| name.starts_with("sha256-") && Digest::parse(name).is_some()) {
         return true;
