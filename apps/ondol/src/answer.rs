@@ -40,6 +40,8 @@ pub(crate) enum AnswerError {
 pub(crate) struct View {
     pub terminal: Terminal,
     pub word_wrap: bool,
+    /// Whether thoughts are shown; only ever on a terminal, so that a file or a pipe gets the answer alone.
+    pub thinking: bool,
     /// Ctrl-C, where it stops the answer only.
     pub interrupt: Option<Interrupt>,
 }
@@ -58,6 +60,7 @@ pub(crate) fn show(
     let open = Arc::clone(&sink.open);
     generator.submit(request, Box::new(sink));
     let mut answer = Answer::default();
+    let mut thoughts = Thoughts::default();
     let result = loop {
         let event = match next(&events, view, &mut waiting) {
             Next::Event(event) => event,
@@ -82,12 +85,19 @@ pub(crate) fn show(
                 if let Some(wrapper) = &mut wrapper {
                     shown = wrapper.push(&shown).into();
                 }
-                if let Err(error) = write_now(out, &shown) {
+                let behind = thoughts.close(&view.terminal);
+                if let Err(error) = write_now(out, &(behind + &shown)) {
                     break Err(error.into());
                 }
                 answer.text.push_str(&delta.text);
             }
-            // Not asked for here: `run` sends no tools, and shows the answer only.
+            Event::Thinking(delta) if view.thinking && view.terminal.output_is_terminal => {
+                waiting.over = true;
+                if let Err(error) = write_now(out, &thoughts.say(&view.terminal, &delta.text)) {
+                    break Err(error.into());
+                }
+            }
+            // Tools are not asked for here: `run` sends none.
             Event::Thinking(_) | Event::ToolCall(_) => {}
             Event::Finished(finished) => {
                 answer.finished = Some(finished);
@@ -99,7 +109,38 @@ pub(crate) fn show(
     // Whatever the reason, nobody listens from here on.
     open.store(false, Ordering::Relaxed);
     waiting.clear();
+    // An answer may end, or be stopped, in the middle of its thoughts: the terminal gets its colours back.
+    let behind = thoughts.close(&view.terminal);
+    if !behind.is_empty() && result.is_ok() {
+        write_now(out, &behind)?;
+    }
     result.map(|()| answer)
+}
+
+/// Thoughts on a terminal: dimmed, between a line that opens and one that closes them.
+#[derive(Debug, Default)]
+struct Thoughts {
+    open: bool,
+}
+
+impl Thoughts {
+    const DIM: &'static str = "\x1b[2m";
+    const PLAIN: &'static str = "\x1b[0m";
+
+    fn say(&mut self, terminal: &Terminal, text: &str) -> String {
+        let before = match std::mem::replace(&mut self.open, true) {
+            true => String::new(),
+            false => format!("{}{}\n", Self::DIM, terminal.say(Message::ThinkingBegins, &[])),
+        };
+        before + &harmless(text)
+    }
+
+    fn close(&mut self, terminal: &Terminal) -> String {
+        match std::mem::take(&mut self.open) {
+            true => format!("\n{}{}\n\n", terminal.say(Message::ThinkingEnds, &[]), Self::PLAIN),
+            false => String::new(),
+        }
+    }
 }
 
 /// The figures of `--verbose`, in Ollama's order.
@@ -289,7 +330,7 @@ mod tests {
             error_is_terminal: false,
             columns: 80,
         };
-        View { terminal, word_wrap: true, interrupt: None }
+        View { terminal, word_wrap: true, thinking: true, interrupt: None }
     }
 
     fn play(
@@ -332,6 +373,27 @@ mod tests {
             play(vec![text("\u{1b}[2J"), end()], false, &view, &mut out).expect("an answer");
             assert_eq!(String::from_utf8(out).expect("text"), expected);
         }
+    }
+
+    /// A file or a pipe gets the answer alone, and so does a terminal with `--hidethinking`.
+    #[test]
+    fn thoughts_are_shown_on_a_terminal_only() {
+        let thought = |text: &str| Event::Thinking(Delta { text: text.to_owned(), logprobs: Vec::new() });
+        let check = |screen: bool, thinking: bool, events: Vec<Event>, expected: &str| {
+            let mut view = View { thinking, word_wrap: false, ..view() };
+            view.terminal.output_is_terminal = screen;
+            let mut out = Vec::new();
+            play(events, false, &view, &mut out).expect("an answer");
+            assert_eq!(String::from_utf8(out).expect("text"), expected);
+        };
+        let all = || vec![thought("h\u{1b}m"), thought("m?"), text("Yes"), end()];
+        let shown = "\u{1b}[2mThinking...\nhmm?\n...done thinking.\u{1b}[0m\n\nYes";
+        check(true, true, all(), shown);
+        check(true, false, all(), "Yes");
+        check(false, true, all(), "Yes");
+        // An answer that is all thoughts gives the terminal its colours back.
+        let open = "\u{1b}[2mThinking...\nhm\n...done thinking.\u{1b}[0m\n\n";
+        check(true, true, vec![thought("hm"), end()], open);
     }
 
     #[test]

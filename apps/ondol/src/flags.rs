@@ -91,10 +91,13 @@ pub(crate) struct RunFlags {
     /// Do not wrap lines at words
     #[arg(long)]
     pub nowordwrap: bool,
-    /// Think before answering (not supported yet)
+    /// Think before answering: true, false, low, medium, high
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub think: Option<String>,
-    /// Hide the thinking part (not supported yet)
+    /// Answer without thinking, as --think=false
+    #[arg(long, conflicts_with = "think")]
+    pub no_think: bool,
+    /// Do not show the thinking part
     #[arg(long)]
     pub hidethinking: bool,
     /// Talk even when standard input is not a terminal
@@ -423,11 +426,14 @@ mod tests {
             ("ondol run m hi", None),
             ("ondol run m --think hi", Some("true")),
             ("ondol run m --think=low hi", Some("low")),
+            ("ondol run m --no-think hi", None),
         ] {
             let Command::Run(run) = parse(line).expect("parses").command else { panic!("not run") };
             assert_eq!(run.think.as_deref(), expected);
+            assert_eq!(run.no_think, line.contains("--no-think"));
             assert_eq!(run.prompt, ["hi"]);
         }
+        assert!(parse("ondol run m --think --no-think hi").is_err());
     }
 
     #[test]

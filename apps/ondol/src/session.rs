@@ -9,7 +9,7 @@
 //! ```
 //! `line` makes both transitions; `abandon` (Ctrl-C at the prompt) goes back to `Line`.
 
-use contract::{Format, Input, KeepAlive, Message as Turn, Request, Role};
+use contract::{Format, Input, KeepAlive, Message as Turn, Request, Role, Thinking};
 
 use crate::parameters::{KNOWN, ParameterError, Parameters};
 use crate::terminal::messages::{Language, Message, say};
@@ -26,6 +26,9 @@ pub(crate) struct Session {
     pub parameters: Parameters,
     pub format: Option<Format>,
     pub keep_alive: Option<KeepAlive>,
+    pub thinking: Thinking,
+    /// Whether thoughts are not shown.
+    pub hide_thinking: bool,
     pub verbose: bool,
     pub word_wrap: bool,
     pub history: bool,
@@ -86,6 +89,8 @@ impl Session {
             parameters: Parameters::default(),
             format: None,
             keep_alive: None,
+            thinking: Thinking::default(),
+            hide_thinking: false,
             verbose: false,
             word_wrap: true,
             history: true,
@@ -142,6 +147,10 @@ impl Session {
         let mut request = Request::new(self.model.clone(), input);
         request.keep_alive = self.keep_alive;
         request.format.clone_from(&self.format);
+        // To load a model is to ask it nothing.
+        if request.input != Input::Load {
+            request.thinking.clone_from(&self.thinking);
+        }
         request.limits.truncate = true;
         self.parameters.apply(&mut request);
         request
@@ -263,8 +272,14 @@ impl Session {
             }
             "format" => self.say(Message::HelpSet, &[]),
             "noformat" => self.switch(Message::FormatOff, |session| session.format = None),
-            "think" => self.say(Message::ThinkUnsupported, &[("flag", "/set think")]),
-            "nothink" => self.say(Message::ThinkOff, &[]),
+            "think" => match thinking(if value.is_empty() { "true" } else { value }) {
+                Some(wanted) => self.switch(Message::ThinkOn, |session| session.thinking = wanted),
+                None => self.say(Message::HelpSet, &[]),
+            },
+            "nothink" => {
+                let off = Thinking { enabled: Some(false), ..Thinking::default() };
+                self.switch(Message::ThinkOff, |session| session.thinking = off)
+            }
             other => self.say(Message::CommandNotKnown, &[("name", &format!("/set {other}"))]),
         }
     }
@@ -299,6 +314,17 @@ impl Session {
             }
         }
     }
+}
+
+/// What `--think` and `/set think` ask for, in Ollama's words.
+pub(crate) fn thinking(level: &str) -> Option<Thinking> {
+    let (enabled, effort) = match level {
+        "true" => (true, None),
+        "false" => (false, None),
+        "low" | "medium" | "high" => (true, Some(level.to_owned())),
+        _ => return None,
+    };
+    Some(Thinking { enabled: Some(enabled), effort, budget_tokens: None })
 }
 
 /// Words at spaces; a double-quoted one may hold spaces and the escapes `\n`, `\t`, `\"`, `\\`.
@@ -479,8 +505,16 @@ mod tests {
         check(&mut session, "/set noformat", |s| s.format.is_none());
         assert!(matches!(session.line("/set nohistory"), Action::History(false, _)));
         assert!(matches!(session.line("/set history"), Action::History(true, _)));
-        assert!(said(session.line("/set think")).contains("not supported yet"));
+        said(session.line("/set think"));
+        assert_eq!(session.thinking.enabled, Some(true));
+        said(session.line("/set think high"));
+        assert_eq!(session.thinking.effort.as_deref(), Some("high"));
+        assert_eq!(session.request(Input::Text("x".to_owned())).thinking, session.thinking);
+        assert_eq!(session.request(Input::Load).thinking, Thinking::default());
+        said(session.line("/set think much"));
+        assert_eq!(session.thinking.effort.as_deref(), Some("high"), "what is not known changes nothing");
         said(session.line("/set nothink"));
+        assert_eq!((session.thinking.enabled, session.thinking.effort.as_deref()), (Some(false), None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::flags::{RunFlags, SamplingFlags};
 use crate::library::Library;
 use crate::parameters::Parameters;
 use crate::remote::Remote;
-use crate::session::Session;
+use crate::session::{self, Session};
 use crate::settings::{invalid_setting, parse_keep_alive};
 use crate::terminal::failure::{self, Failure};
 use crate::terminal::messages::Message;
@@ -39,7 +39,8 @@ pub(crate) fn run(context: &Context, flags: &RunFlags) -> anyhow::Result<()> {
         return talk::run(context, &backend, &mut session);
     }
     let input = Input::Prompt { prompt, system: session.system.clone(), context: Vec::new() };
-    let view = View { terminal, word_wrap: session.word_wrap, interrupt: None };
+    let thinking = !session.hide_thinking;
+    let view = View { terminal, word_wrap: session.word_wrap, thinking, interrupt: None };
     let mut out = std::io::stdout().lock();
     let answer = answer::show(backend.generator.as_ref(), session.request(input), &view, &mut out)
         .map_err(|error| explain(context, error))?;
@@ -64,10 +65,6 @@ pub(crate) fn explain(context: &Context, error: AnswerError) -> anyhow::Error {
 /// The session that the flags describe.
 fn session(context: &Context, flags: &RunFlags) -> anyhow::Result<Session> {
     let language = context.settings.language;
-    if flags.think.as_deref().is_some_and(|level| level != "false") || flags.hidethinking {
-        let flag = if flags.hidethinking { "--hidethinking" } else { "--think" };
-        return Err(Failure::new(context.terminal.say(Message::ThinkUnsupported, &[("flag", flag)])).into());
-    }
     let mut session = Session::new(language, flags.model.clone());
     session.parameters = parameters(&flags.sampling);
     session.parameters.context_tokens = flags.ctx;
@@ -75,6 +72,12 @@ fn session(context: &Context, flags: &RunFlags) -> anyhow::Result<Session> {
     session.verbose = flags.verbose;
     session.word_wrap = !flags.nowordwrap;
     session.history = context.settings.history;
+    session.hide_thinking = flags.hidethinking;
+    let level = if flags.no_think { Some("false") } else { flags.think.as_deref() };
+    if let Some(level) = level {
+        session.thinking = session::thinking(level)
+            .ok_or_else(|| invalid_setting(language, "--think", level, Message::WantedThinking))?;
+    }
     session.keep_alive = match &flags.keepalive {
         Some(text) => Some(
             parse_keep_alive(text)

@@ -68,6 +68,7 @@ impl Talk<'_> {
         View {
             terminal: self.context.terminal.measured_again(),
             word_wrap: session.word_wrap,
+            thinking: !session.hide_thinking,
             interrupt: Some(self.interrupt.clone()),
         }
     }

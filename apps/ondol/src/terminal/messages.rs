@@ -126,9 +126,6 @@ messages! {
         "{address} can be reached from other machines and no key is set: set ONDOL_API_KEYS, or listen on 127.0.0.1",
         "{address}{은/는} 다른 기기에서 접속할 수 있는데 키가 없습니다. ONDOL_API_KEYS를 설정하거나 127.0.0.1을 쓰세요";
     ModelNotLoaded: "model '{model}' is not running: see `ondol ps`", "모델 '{model}'{은/는} 실행 중이 아닙니다. `ondol ps`{을/를} 보세요";
-    ThinkUnsupported:
-        "{flag} is not supported yet: models answer without a separate thinking part",
-        "{flag}{은/는} 아직 지원하지 않습니다. 모델은 생각 과정을 따로 내지 않고 답합니다";
     NoPrompt: "nothing to answer: the input is empty", "입력이 비어 있어 답할 것이 없습니다";
     NoHome:
         "cannot tell where to keep models: set HOME, ONDOL_HOME or --models",
@@ -140,6 +137,9 @@ messages! {
     WantedWholeNumber: "a whole number", "정수";
     WantedNumber: "a number", "숫자";
     WantedFormat: "json or a JSON schema", "json 또는 JSON 스키마";
+    WantedThinking: "true, false, low, medium or high", "true, false, low, medium, high 중 하나";
+    ThinkingBegins: "Thinking...", "생각 중...";
+    ThinkingEnds: "...done thinking.", "...생각을 마쳤습니다.";
     WantedDrafts: "a model or MODEL=DRAFT, with commas between", "모델 또는 MODEL=DRAFT(쉼표로 여럿)";
     WantedKvType: "f16, q8_0, q4_0 or f32", "f16, q8_0, q4_0, f32 가운데 하나";
     WantedPackedCache: "on, off or a size (say 20G)", "on, off 또는 크기(예: 20G)";
@@ -267,6 +267,7 @@ messages! {
     FormatOff: "Disabled format.", "답의 형식을 정하지 않습니다.";
     VerboseOn: "Set 'verbose' mode.", "답마다 통계를 보여 줍니다.";
     VerboseOff: "Set 'quiet' mode.", "통계를 보여 주지 않습니다.";
+    ThinkOn: "Set 'think' mode.", "생각한 뒤 답합니다.";
     ThinkOff: "Set 'nothink' mode.", "생각 과정 없이 답합니다.";
     Cleared: "Cleared session context", "대화 내용을 지웠습니다";
     LoadingModel: "Loading model '{model}'", "모델 '{model}'{을/를} 불러옵니다";
@@ -310,7 +311,7 @@ messages! {
         /set noformat          Answer freely\n  \
         /set verbose           Show figures after each answer\n  \
         /set quiet             Do not\n  \
-        /set think             Think before answering (not there yet)\n  \
+        /set think [level]     Think before answering: low, medium, high\n  \
         /set nothink           Do not\n",
         "명령:\n  \
         /set parameter ...     매개변수를 정합니다\n  \
@@ -323,7 +324,7 @@ messages! {
         /set noformat          자유롭게 답합니다\n  \
         /set verbose           답마다 통계를 보여 줍니다\n  \
         /set quiet             보여 주지 않습니다\n  \
-        /set think             생각한 뒤 답합니다 (아직 없음)\n  \
+        /set think [정도]      생각한 뒤 답합니다: low, medium, high\n  \
         /set nothink           바로 답합니다\n";
     HelpParameter: "Available Parameters:\n", "매개변수:\n";
     HelpShow:
