@@ -39,7 +39,8 @@ fn check(family: Family) {
     let wrong = Shape { seed: 99, layers: 1, ..target.clone() };
     let models =
         Models::new(&[("target", &target), ("coarse", &coarse), ("short", &short), ("wrong", &wrong)]);
-    let requests = requests(target.vocab() as u32);
+    // Half of them: draft models take their time.
+    let requests = requests(target.vocab() as u32).split_off(REQUESTS / 2);
     let free = SchedulerLimits { pages_max: 2000, idle_pages_max: 1000, ..SchedulerLimits::default() };
     let by_itself = SchedulerLimits { sequences_max: 1, share: false, draft_tokens_max: 0, ..free };
     let want = alone(&mut engine(&models.0.path().join("target"), 1, by_itself), &requests);
@@ -66,10 +67,10 @@ fn check(family: Family) {
         };
         let differing = ours.iter().zip(&want).filter(|(ours, want)| !same(ours, want)).count();
         let GuessCounts { drafted, drafted_right, .. } = engine.guess_counts();
-        println!("{what}: {differing} of {REQUESTS} differ; {drafted_right} of {drafted} guesses right");
+        println!("{what}: {differing} of {} differ; {drafted_right} of {drafted} guesses right", ours.len());
         assert_eq!(differing, 0, "{what}");
         // Otherwise the row does not test what it says.
-        assert!(drafted > 20, "{what}: {drafted}");
+        assert!(drafted > 10, "{what}: {drafted}");
         let percent = 100 * drafted_right / drafted;
         assert!(right.contains(&percent), "{what}: {percent} % of {drafted}");
         assert!(limits.pages_max > 100 || engine.counts().preempted > 0, "{what}: {:?}", engine.counts());
