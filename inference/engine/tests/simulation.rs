@@ -331,6 +331,8 @@ impl World {
             part.end.saturating_sub(first_output.max(part.start)),
             "seed {seed}: {part:?}"
         );
+        let heard = part.end.min(known - 1).saturating_sub(first_output.max(part.start));
+        assert!(heard <= 32 || part.draft > 0, "seed {seed}: logits of {heard} positions of a prompt at once");
         assert!(part.cached as usize <= request.prompt, "seed {seed}");
         let contents: Vec<u64> = (0..part.end).map(|position| request.content(position)).collect();
         for (position, content) in contents.iter().enumerate() {

@@ -15,6 +15,8 @@ const PROMPT_TOKENS_FIRST: u32 = 128;
 const PROMPT_TOKENS_MIN: u32 = 32;
 /// Pieces of prompts are multiples of this where they can be: kernels compute tokens in tiles.
 const TILE: u32 = 16;
+/// Positions inside of prompts whose logits one step hands out: a row of them takes a megabyte with a large vocabulary.
+const HEARD_MAX: u32 = 32;
 
 /// How long a token takes in a step with a piece of a prompt, from the steps so far.
 #[derive(Debug, Clone)]
@@ -62,6 +64,8 @@ pub(super) struct Scratch {
     pending: Vec<PrefixKey>,
     /// Sequences that read: their missing tokens, and their place among the running.
     reading: Vec<(u32, usize)>,
+    /// Positions inside of prompts whose logits are wanted of this step.
+    heard: u32,
 }
 
 impl Scheduler {
@@ -140,6 +144,7 @@ impl Scheduler {
             return 0;
         }
         self.scratch.pending.clear();
+        self.scratch.heard = 0;
         let mut reading = std::mem::take(&mut self.scratch.reading);
         reading.clear();
         for index in 0..self.running.len() {
@@ -175,6 +180,13 @@ impl Scheduler {
         {
             return 0;
         }
+        // Of a prompt whose tokens are all reported, no more than the logits that fit a step. The last are always there.
+        let last = sequence.len() - 1;
+        let heard_from = sequence.next_output.max(start);
+        let heard_to = heard_from.saturating_add(HEARD_MAX - self.scratch.heard);
+        if heard_to < last {
+            count = count.min(heard_to.saturating_sub(start));
+        }
         if start + count < sequence.len() && count > TILE {
             // A piece ends where a tile ends, seen from the start of the prompt.
             count -= (start + count) % TILE;
@@ -184,6 +196,7 @@ impl Scheduler {
             count = count.min(held.saturating_sub(start));
         }
         if count > 0 {
+            self.scratch.heard += (start + count).min(last).saturating_sub(heard_from);
             self.announce(index, start, start + count);
             self.part(index, start + count, 0, actions);
         }
