@@ -108,15 +108,12 @@ fn narrowed(schema: &Value) -> Value {
         })
         .collect();
     let has = |key: &&str| fields.contains_key(*key);
-    if has(&"properties") && !["additionalProperties", "unevaluatedProperties"].iter().any(|key| has(key)) {
+    if has(&"properties") && !["additionalProperties", "unevaluatedProperties"].iter().any(&has) {
         out.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
-    let kinds: Vec<&str> = ABOUT
-        .iter()
-        .filter(|(_, words)| words.iter().any(|word| has(&word)))
-        .map(|(kind, _)| *kind)
-        .collect();
-    let typed = ["type", "enum", "const"].iter().any(|key| has(key));
+    let kinds: Vec<&str> =
+        ABOUT.iter().filter(|(_, words)| words.iter().any(|word| has(word))).map(|(kind, _)| *kind).collect();
+    let typed = ["type", "enum", "const"].iter().any(has);
     if let ([kind], false) = (kinds.as_slice(), typed) {
         out.insert("type".to_owned(), Value::from(*kind));
     }
