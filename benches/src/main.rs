@@ -8,6 +8,7 @@
 mod masks;
 mod products;
 mod serve;
+mod speculate;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ const USAGE: &str = "\
 benches kernels DEFINITION [FILTER]    times the products of a definition; FILTER: words of matrix, type, batch
 benches probe                          read bandwidth and clock
 benches serve ADDRESS [FLAGS]          clients at a server; the flags stand in serve.rs
+benches speculate ADDRESS DEFINITION   prompts at a server; the flags stand in speculate.rs
 benches masks MODEL DEFINITION         the masks of structured output over a model's vocabulary
     --threads N     instead of one for each core
     --kernels NAME  an instruction set, instead of the best
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.split_first() {
         Some((first, rest)) if first == "serve" => serve::run(rest),
+        Some((first, rest)) if first == "speculate" => speculate::run(rest),
         Some((first, rest)) if first == "masks" => masks::run(rest),
         _ => Arguments::parse(words.into_iter()).and_then(|arguments| run(&arguments)),
     };

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use http::Reply;
+pub(crate) use http::Reply;
 
 /// Far longer than an answer takes, even the last of 64.
 const REQUEST_SECONDS_MAX: u64 = 3600;

@@ -11,6 +11,7 @@ mod results;
 mod rounds;
 mod serve;
 mod serve_table;
+mod speculate;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ enum Kind {
     Model,
     Peers,
     Serve,
+    Speculate,
 }
 
 /// The command line after `bench`.
@@ -50,6 +52,8 @@ struct Options {
     engines: Vec<(String, String)>,
     /// The same for `serve`.
     servers: Vec<(String, String)>,
+    /// The model that guesses in `speculate`.
+    draft: Option<PathBuf>,
 }
 
 /// Runs the benches asked for. `false`: an engine failed, what it said stands above.
@@ -81,6 +85,7 @@ fn measure(programs: &Programs, options: &Options) -> Result<bool> {
             Kind::Model => rounds::run(programs, options, &results, "model", &[])?,
             Kind::Peers => rounds::run(programs, options, &results, "peers", &options.engines)?,
             Kind::Serve => serve::run(programs, options, &results)?,
+            Kind::Speculate => speculate::run(programs, options, &results)?,
         };
     }
     println!("Results: {}", results.path().display());
@@ -101,8 +106,9 @@ impl Options {
             Some(&"model") => vec![Kind::Model],
             Some(&"peers") => vec![Kind::Peers],
             Some(&"serve") => vec![Kind::Serve],
-            Some(&"all") => vec![Kind::Kernels, Kind::Model, Kind::Peers, Kind::Serve],
-            _ => bail!("say what to measure: kernels, model, peers, serve or all"),
+            Some(&"speculate") => vec![Kind::Speculate],
+            Some(&"all") => vec![Kind::Kernels, Kind::Model, Kind::Peers, Kind::Serve, Kind::Speculate],
+            _ => bail!("say what to measure: kernels, model, peers, serve, speculate or all"),
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
@@ -114,6 +120,7 @@ impl Options {
                 "--rounds" => options.rounds = Some(value()?.parse().context("--rounds")?),
                 "--threads" => options.threads = Some(value()?.parse().context("--threads")?),
                 "--kernels" => options.kernels = Some((*value()?).to_owned()),
+                "--draft" => options.draft = Some(value()?.into()),
                 "--python" => options.python = Some(value()?.into()),
                 "--engine" | "--server" => {
                     let text = value()?;
@@ -158,6 +165,7 @@ mod tests {
             built: false,
             engines: vec![("other".to_owned(), "run {model} -t {threads}".to_owned())],
             servers: Vec::new(),
+            draft: None,
         };
         assert_eq!(Options::parse(&words).unwrap(), expected);
         for wrong in ["", "dance", "model --rounds", "model --rounds many", "peers --engine x", "all --loud"]

@@ -142,12 +142,8 @@ impl Settings {
                 Message::WantedDuration,
                 parse_keep_alive,
             )?,
-            context_tokens: env
-                .number("ONDOL_CONTEXT_LENGTH", "OLLAMA_CONTEXT_LENGTH")?
-                .filter(|tokens| *tokens > 0),
-            models_max: env
-                .number("ONDOL_MAX_LOADED_MODELS", "OLLAMA_MAX_LOADED_MODELS")?
-                .filter(|most| *most > 0),
+            context_tokens: env.positive("ONDOL_CONTEXT_LENGTH", "OLLAMA_CONTEXT_LENGTH")?,
+            models_max: env.positive("ONDOL_MAX_LOADED_MODELS", "OLLAMA_MAX_LOADED_MODELS")?,
             memory: env.parsed("ONDOL_MEMORY", "ONDOL_MEMORY", Message::WantedMemory, MemoryShare::parse)?,
             load_wait: env.parsed(
                 "ONDOL_LOAD_TIMEOUT",
@@ -161,9 +157,7 @@ impl Settings {
                 .number::<u64>("ONDOL_PREFIX_CACHE_MIB", "ONDOL_PREFIX_CACHE_MIB")?
                 .map(|size| size.saturating_mul(1 << 20)),
             draft_tokens_max: env.number("ONDOL_DRAFT_TOKENS", "ONDOL_DRAFT_TOKENS")?,
-            drafts: env
-                .parsed("ONDOL_DRAFT_MODEL", "ONDOL_DRAFT_MODEL", Message::WantedDrafts, Drafts::parse)?
-                .unwrap_or_default(),
+            drafts: env.drafts()?,
             threads: env.number("ONDOL_THREADS", "ONDOL_THREADS")?.filter(|threads| *threads > 0),
             origins: env.list("ONDOL_ORIGINS", "OLLAMA_ORIGINS"),
             client_key: environment.get("ONDOL_API_KEY").map(str::to_owned).or_else(|| keys.first().cloned()),
@@ -227,6 +221,12 @@ impl Reader<'_> {
         parse_packed_cache(value).ok_or_else(|| self.invalid(name, value, Message::WantedPackedCache))
     }
 
+    fn drafts(&self) -> Result<Drafts, Failure> {
+        const VARIABLE: &str = "ONDOL_DRAFT_MODEL";
+        let drafts = self.parsed(VARIABLE, VARIABLE, Message::WantedDrafts, Drafts::parse)?;
+        Ok(drafts.unwrap_or_default())
+    }
+
     fn kv_type(&self, flag: Option<&str>) -> Result<KvType, Failure> {
         let of_flag = flag.map(|value| ("--kv-type", value));
         let given = of_flag.or_else(|| self.environment.either("ONDOL_KV_TYPE", "OLLAMA_KV_CACHE_TYPE"));
@@ -236,6 +236,14 @@ impl Reader<'_> {
 
     fn number<T: std::str::FromStr>(&self, ours: &str, ollamas: &str) -> Result<Option<T>, Failure> {
         self.parsed(ours, ollamas, Message::WantedWholeNumber, |value| value.parse().ok())
+    }
+
+    /// A whole number, where 0 counts as unset.
+    fn positive<T>(&self, ours: &str, ollamas: &str) -> Result<Option<T>, Failure>
+    where
+        T: std::str::FromStr + Default + PartialOrd,
+    {
+        Ok(self.number::<T>(ours, ollamas)?.filter(|number| *number > T::default()))
     }
 
     /// As Ollama reads switches: set, and not 0, false, no or off.

@@ -10,7 +10,7 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// A reply, so far.
 #[derive(Debug, Default)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     status: Option<u16>,
     chunked: bool,
     /// Bytes that came and are not understood yet.
@@ -24,22 +24,22 @@ pub(super) struct Reply {
 
 impl Reply {
     /// The status, once it has come.
-    pub(super) const fn status(&self) -> Option<u16> {
+    pub(crate) const fn status(&self) -> Option<u16> {
         self.status
     }
 
     /// Whether the body said that it is over.
-    pub(super) const fn ended(&self) -> bool {
+    pub(crate) const fn ended(&self) -> bool {
         self.ended
     }
 
     /// What came after the last line break: the text of errors that are one object.
-    pub(super) fn rest(&self) -> &[u8] {
+    pub(crate) fn rest(&self) -> &[u8] {
         &self.line
     }
 
     /// Takes bytes, gives the lines of the body that they complete.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.raw.extend_from_slice(bytes);
         if self.status.is_none() && !self.head()? {
             return Ok(Vec::new());

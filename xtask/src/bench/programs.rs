@@ -148,7 +148,7 @@ pub(super) fn start(command: &mut Command) -> Result<()> {
 }
 
 /// The JSON objects among the lines that a program prints.
-fn objects(command: &mut Command) -> Result<Vec<Json>> {
+pub(super) fn objects(command: &mut Command) -> Result<Vec<Json>> {
     let shown = format!("{command:?}");
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {

@@ -235,13 +235,13 @@ impl Bench<'_> {
 }
 
 /// A server that has said where it is. Killed when dropped.
-struct Running {
+pub(super) struct Running {
     child: Child,
     address: String,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Result<Self> {
+    pub(super) fn start(command: &mut Command) -> Result<Self> {
         let shown = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {shown}"))?;
@@ -258,6 +258,11 @@ impl Running {
         // Whatever it says later must not stop it.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(running)
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     /// The most memory it has had (Linux).
@@ -287,7 +292,7 @@ fn address(line: &str) -> Option<String> {
 
 impl Programs {
     /// The file of a model: a path, a shape, or what the store of this machine's user has under that name.
-    fn served_model(&self, name: &str) -> Result<Option<std::path::PathBuf>> {
+    pub(super) fn served_model(&self, name: &str) -> Result<Option<std::path::PathBuf>> {
         if name.ends_with(".gguf") || name.contains("-Q") {
             return self.model(name).map(Some);
         }
