@@ -24,6 +24,7 @@ pub mod sampler;
 pub mod scheduler;
 mod sequence;
 mod speculate;
+mod spill;
 mod step;
 mod worker;
 
@@ -31,6 +32,7 @@ pub use draft::DraftError;
 pub use host::{Counts as HostCounts, Host, HostConfig};
 pub use kept::PackedStore;
 pub use loaded::{DraftModel, LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
-pub use pages::{PageTable, PrefixKey};
+pub use pages::{PageTable, PrefixKey, Sealed};
 pub use sampler::{Sampler, SamplerSettings};
 pub use speculate::GuessCounts;
+pub use spill::{PageShelf, PageStore};

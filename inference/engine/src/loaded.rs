@@ -9,10 +9,11 @@ use kernels::{Cpu, KvType, PAGE_TOKENS};
 use model::Model;
 use text::{ChatTemplate, Tokenizer};
 use weights::Gguf;
-use weights::packed::Part;
+use weights::packed::{Part, SourceVersion};
 
 use crate::guides::Grammars;
 use crate::kept::PackedStore;
+use crate::spill::PageStore;
 
 /// Where names become files: the registry, given by the binary.
 pub trait ModelSource: Send + Sync {
@@ -24,6 +25,11 @@ pub trait ModelSource: Send + Sync {
 
     /// Where packed weights of these models are kept between runs; `None`: nowhere.
     fn packed(&self) -> Option<Arc<dyn PackedStore>> {
+        None
+    }
+
+    /// Where pages of keys and values of these models are kept between runs; `None`: nowhere.
+    fn kept_pages(&self) -> Option<Arc<dyn PageStore>> {
         None
     }
 }
@@ -109,6 +115,8 @@ pub struct Loaded {
     pub pages_max: u32,
     /// Whether all packed weights came from an earlier run.
     pub was_packed: bool,
+    /// The version of its file; `None`: it is no file.
+    pub(crate) version: Option<SourceVersion>,
     /// The packed weights, for as long as the model is loaded: see [`PackedStore::keep`].
     _parts: Arc<[Part]>,
 }
@@ -196,6 +204,7 @@ impl Loaded {
             context_tokens,
             pages_max,
             was_packed,
+            version: SourceVersion::of(&file),
             _parts: parts,
         })
     }

@@ -46,6 +46,12 @@ impl PrefixKey {
     /// The key of this prefix and one more page of tokens.
     #[must_use]
     pub fn extend(self, tokens: &[u32]) -> Self {
+        self.sealed(tokens).key
+    }
+
+    /// The same with the other half of its hash.
+    #[must_use]
+    pub fn sealed(self, tokens: &[u32]) -> Sealed {
         let mut bytes = [0u8; 4 * PAGE_TOKENS];
         for (to, token) in bytes.chunks_exact_mut(4).zip(tokens) {
             to.copy_from_slice(&token.to_le_bytes());
@@ -53,7 +59,20 @@ impl PrefixKey {
         let mut hash = Sha256::new();
         hash.update(self.0.to_le_bytes());
         hash.update(&bytes[..4 * tokens.len().min(PAGE_TOKENS)]);
-        Self::first_half(hash)
+        let [key, seal] = Self::halves(hash);
+        Sealed { key: Self(key), seal }
+    }
+
+    /// The key as what it is made of, for those who write it down.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// A key that was written down.
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
     }
 
     /// A number made of the key.
@@ -63,11 +82,24 @@ impl PrefixKey {
     }
 
     fn first_half(hash: Sha256) -> Self {
-        let digest = hash.finalize();
-        let mut half = [0; 16];
-        half.copy_from_slice(&digest[..16]);
-        Self(u128::from_le_bytes(half))
+        Self(Self::halves(hash)[0])
     }
+
+    fn halves(hash: Sha256) -> [u128; 2] {
+        let digest = hash.finalize();
+        [0, 16].map(|at| {
+            let mut half = [0; 16];
+            half.copy_from_slice(&digest[at..at + 16]);
+            u128::from_le_bytes(half)
+        })
+    }
+}
+
+/// A page's key, and the half of its hash that the key leaves out: what is found by the one is proven by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    pub key: PrefixKey,
+    pub seal: u128,
 }
 
 /// Keys are hashes already: their first bytes serve as they are, the same in every run.
@@ -155,6 +187,8 @@ pub struct PageTable {
     by_key: ByKey,
     /// The newest first page of each root.
     roots: ByKey,
+    /// What is kept elsewhere.
+    elsewhere: Elsewhere,
 }
 
 impl PageTable {
@@ -171,6 +205,7 @@ impl PageTable {
             newest: NONE,
             by_key: ByKey::default(),
             roots: ByKey::default(),
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -367,7 +402,9 @@ impl PageTable {
         let (newer, older, parent, root) =
             (record.newer_sibling, record.older_sibling, record.parent, record.root);
         if usize::from(record.len) == PAGE_TOKENS && self.by_key.get(&record.key) == Some(&page) {
-            self.by_key.remove(&record.key);
+            let key = record.key;
+            self.offer(page);
+            self.by_key.remove(&key);
         }
         if newer == NONE {
             self.set_first_child(root, parent, older);
@@ -444,6 +481,10 @@ impl PageTable {
         }
     }
 }
+
+mod elsewhere;
+
+pub(crate) use elsewhere::{Elsewhere, Leaving};
 
 fn number(page: Option<u32>) -> u32 {
     page.unwrap_or(NONE)

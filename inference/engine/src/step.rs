@@ -21,9 +21,13 @@ use crate::sampler::Vocabulary;
 use crate::scheduler::{Action, Counts, Event, Part, RequestId, Scheduler, SchedulerLimits};
 use crate::sequence::Sequence;
 use crate::speculate::Speculation;
+use crate::spill::Spill;
 
 mod arrivals;
 mod guessing;
+mod spilled;
+
+pub(crate) use spilled::PutAside;
 
 /// A request on its way.
 pub(crate) struct Job {
@@ -62,6 +66,8 @@ pub(crate) struct Engine {
     guides: Guides,
     /// So many of them at most.
     early_max: usize,
+    /// Pages that outlive the engine.
+    spill: Option<Spill>,
     next_id: RequestId,
     guessing: Guessing,
     /// The model's tokens as samplers need them.
@@ -82,6 +88,8 @@ struct Running {
     dropped: u32,
     /// What it may share pages under.
     prefix: PrefixKey,
+    /// Called when pages come for it.
+    wake: Wake,
 }
 
 impl Engine {
@@ -107,6 +115,7 @@ impl Engine {
             early: HashMap::new(),
             guides,
             early_max: limits.waiting_max,
+            spill: None,
             next_id: 0,
             guessing: Guessing::new(&limits),
             vocabulary: Vocabulary::default(),
@@ -160,16 +169,18 @@ impl Engine {
     pub(crate) fn attend(&mut self, now: Duration) {
         self.drop_the_gone(now);
         self.take_the_ready(now);
+        self.take_the_fetched(now);
     }
 
-    /// One step. `clock` tells the time since the model was loaded.
-    pub(crate) fn step(&mut self, clock: &dyn Fn() -> Duration) {
+    /// One step. `clock` tells the time since the model was loaded. `false`: there was nothing to compute, for all wait for
+    /// pages.
+    pub(crate) fn step(&mut self, clock: &dyn Fn() -> Duration) -> bool {
         let now = clock();
         self.attend(now);
         self.scheduler.step(Event::Ready, now, &mut self.actions);
         self.carry_out();
         if self.parts.is_empty() {
-            return;
+            return false;
         }
         let began = now;
         self.gather();
@@ -184,10 +195,13 @@ impl Engine {
         self.scheduler.step(Event::Computed, now, &mut self.actions);
         self.guessing.learn(&self.parts, now.saturating_sub(began));
         self.hand_out(now, clock);
+        true
     }
 
     /// Memory of pages that hold nothing goes back to the system.
     pub(crate) fn rest(&mut self) {
+        // What some of them held may still be on its way out.
+        self.carry_out();
         for page in self.scheduler.page_table().free() {
             self.compute.release_page(&mut self.pages, *page);
         }
@@ -197,6 +211,7 @@ impl Engine {
     }
 
     fn carry_out(&mut self) {
+        let (mut ordered, mut gone) = (Vec::new(), Vec::new());
         for action in self.actions.drain(..) {
             match action {
                 Action::Reject { id } => {
@@ -215,8 +230,18 @@ impl Engine {
                     self.compute.ensure_pages(&mut self.pages, &[to]);
                     self.compute.copy_page(&mut self.pages, from, to);
                 }
+                Action::Fetch { ticket } => ordered.push(ticket),
+                Action::Keep { page, sealed } => {
+                    if !Self::keep(self.spill.as_ref(), &self.pages, page, sealed) {
+                        gone.push(sealed.key);
+                    }
+                }
                 Action::Compute(part) => self.parts.push(part),
             }
+        }
+        ordered.into_iter().for_each(|ticket| self.order(ticket));
+        for key in gone {
+            self.scheduler.step(Event::Gone { key }, Duration::ZERO, &mut self.actions);
         }
     }
 

@@ -14,7 +14,8 @@ use crate::draft::Draft;
 use crate::loaded::Loaded;
 use crate::scheduler::SchedulerLimits;
 use crate::speculate::Tally;
-use crate::step::{Engine, Job, Taken};
+use crate::spill::{self, PageStore};
+use crate::step::{Engine, Job, PutAside, Taken};
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -54,6 +55,8 @@ pub(crate) struct WorkerLimits {
     pub draft_tokens_max: u32,
 }
 
+/// How long a model that leaves goes on putting its pages aside.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 /// How often the clients of requests are looked after while there is nothing to compute.
 const LOOK: Duration = Duration::from_millis(50);
 /// Of the pages that memory holds, one in so many may be kept for later requests.
@@ -104,6 +107,20 @@ impl Worker {
         Ok(Self { engine, load, loaded_at: Instant::now(), quitting: false })
     }
 
+    /// The same with pages that outlive it, where there is a place for them.
+    pub(crate) fn with_pages_kept(mut self, store: Option<&dyn PageStore>) -> Self {
+        let loaded = self.engine.loaded();
+        let shelf = store.zip(loaded.version.as_ref()).and_then(|(store, version)| {
+            let (shape, level) = self.engine.pages_are();
+            let form = spill::form(&shape, level);
+            store.shelf(&loaded.located.path, version, &form, shape.page_bytes())
+        });
+        if let Some(shelf) = shelf {
+            self.engine = self.engine.with_pages_kept(shelf);
+        }
+        self
+    }
+
     /// Bytes of memory: weights, and keys and values so far.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.engine.memory_bytes()
@@ -121,6 +138,7 @@ impl Worker {
         loop {
             if self.engine.has_nothing_to_compute() {
                 if self.quitting && self.engine.is_idle() {
+                    self.engine.put_all_aside(&clock, LAST_WRITES);
                     return;
                 }
                 match self.wait(commands, host) {
@@ -142,7 +160,14 @@ impl Worker {
             self.engine.attend(clock());
             if !self.engine.has_nothing_to_compute() {
                 host.turn();
-                self.engine.step(&clock);
+                if !self.engine.step(&clock) && self.engine.is_fetching() {
+                    host.rest();
+                    match commands.recv_timeout(LOOK) {
+                        Ok(command) => self.take(command),
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
             }
         }
     }
@@ -157,6 +182,12 @@ impl Worker {
         host.rest();
         if !self.engine.is_idle() {
             return commands.recv_timeout(LOOK);
+        }
+        // Pages that others may want after a restart, as long as nobody wants anything now.
+        match self.engine.put_aside(self.loaded_at.elapsed()) {
+            PutAside::Nothing => {}
+            PutAside::Some => return commands.recv_timeout(Duration::ZERO),
+            PutAside::Later => return commands.recv_timeout(LOOK),
         }
         let (counts, guesses) = (self.engine.counts(), self.engine.guess_counts());
         tracing::debug!(?counts, ?guesses, "idle");

@@ -93,6 +93,10 @@ struct Totals {
     copied: u64,
     steps: usize,
     accepted: u64,
+    /// Pages that went to the disk, that came back, and orders that nobody wanted any more.
+    kept: usize,
+    fetched: usize,
+    unwanted: usize,
 }
 
 struct World {
@@ -105,6 +109,9 @@ struct World {
     alive: Vec<RequestId>,
     /// What each position of each page holds.
     pages: Vec<[u64; PAGE_TOKENS]>,
+    /// The same of pages that are kept on a disk, if there is one, and orders that it has not answered.
+    disk: Option<HashMap<u128, (u128, [u64; PAGE_TOKENS])>>,
+    orders: Vec<u64>,
     actions: Vec<Action>,
     totals: Totals,
 }
@@ -124,8 +131,15 @@ impl World {
             step_time: Duration::from_millis(random.below(100)),
             patience: Duration::from_millis(random.below(400)),
         };
-        let scheduler = Scheduler::new(limits);
+        let mut scheduler = Scheduler::new(limits);
+        let disk = random.one_in(2).then(HashMap::new);
+        if disk.is_some() {
+            // Some of what is said to be there is not.
+            scheduler.keep_elsewhere((0..3).map(|_| PrefixKey::from_bits(u128::from(random.below(9)))));
+        }
         Self {
+            disk,
+            orders: Vec::new(),
             seed,
             random,
             limits,
@@ -171,6 +185,10 @@ impl World {
             turns: None,
         };
         prompt.iter().for_each(|token| request.push(*token));
+        // Pages that are still to be kept come first.
+        for action in std::mem::take(&mut self.actions) {
+            self.carry_out(action, &mut Vec::new());
+        }
         let (waiting, _) = self.scheduler.load();
         self.requests.insert(id, request);
         self.alive.push(id);
@@ -228,6 +246,7 @@ impl World {
             self.carry_out(action, &mut parts);
         }
         self.check_step(&parts);
+        self.answer();
         self.now += Duration::from_millis(self.random.below(30));
         for part in &parts {
             self.fill(part);
@@ -243,7 +262,48 @@ impl World {
         for part in &parts {
             self.write(part);
         }
-        assert_eq!(self.actions, [], "seed {}", self.seed);
+        let left = self.actions.iter().find(|action| !matches!(action, Action::Keep { .. }));
+        assert_eq!(left, None, "seed {}", self.seed);
+        if self.random.one_in(3) {
+            self.scheduler.step(Event::Resting { pages: 2 }, self.now, &mut self.actions);
+        }
+    }
+
+    /// The disk answers some of its orders, not always in full, and loses something now and then.
+    fn answer(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        if self.random.one_in(5)
+            && let Some(key) = disk.keys().min().copied()
+        {
+            disk.remove(&key);
+            if self.random.one_in(2) {
+                let key = PrefixKey::from_bits(key);
+                self.scheduler.step(Event::Gone { key }, self.now, &mut self.actions);
+            }
+        }
+        while !self.orders.is_empty() && !self.random.one_in(3) {
+            let ticket = self.orders.remove(self.random.below(self.orders.len() as u64) as usize);
+            let mut good = Vec::new();
+            if let Some(fetching) = self.scheduler.fetching(ticket) {
+                assert_eq!(fetching.keys.len(), fetching.pages.len(), "seed {}", self.seed);
+                let found = fetching.keys.iter().map_while(|sealed| {
+                    disk.get(&sealed.key.bits()).filter(|(seal, _)| *seal == sealed.seal)
+                });
+                good = fetching.pages.iter().copied().zip(found.map(|(_, content)| *content)).collect();
+            } else {
+                self.totals.unwanted += 1;
+            }
+            if self.random.one_in(10) {
+                good.pop();
+            }
+            self.totals.fetched += good.len();
+            let pages = good.len() as u32;
+            for (page, content) in good {
+                self.pages.resize(self.pages.len().max(page as usize + 1), [0; PAGE_TOKENS]);
+                self.pages[page as usize] = content;
+            }
+            self.scheduler.step(Event::Fetched { ticket, pages }, self.now, &mut self.actions);
+        }
     }
 
     fn carry_out(&mut self, action: Action, parts: &mut Vec<Part>) {
@@ -278,6 +338,23 @@ impl World {
                 let content = self.pages[from as usize];
                 self.page(to).copy_from_slice(&content);
             }
+            Action::Fetch { ticket } => {
+                assert!(self.disk.is_some() && self.limits.share, "seed {}", self.seed);
+                self.orders.push(ticket);
+            }
+            Action::Keep { page, sealed } => {
+                let content = self.pages[page as usize];
+                let disk = self.disk.as_mut().unwrap();
+                if let Some((seal, kept)) = disk.insert(sealed.key.bits(), (sealed.seal, content)) {
+                    assert_eq!(
+                        (seal, kept),
+                        (sealed.seal, content),
+                        "seed {}: one key, two pages",
+                        self.seed
+                    );
+                }
+                self.totals.kept += 1;
+            }
             Action::Compute(part) => parts.push(part),
             other => panic!("seed {}: {other:?}", self.seed),
         }
@@ -298,7 +375,8 @@ impl World {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), parts.len(), "seed {}: two parts for one", self.seed);
-        assert!(!parts.is_empty() || self.alive.is_empty(), "seed {}: nothing moves", self.seed);
+        let moves = !parts.is_empty() || self.alive.is_empty() || !self.orders.is_empty();
+        assert!(moves, "seed {}: nothing moves", self.seed);
         // Whoever writes is served in every step, unless the budget is smaller than the number of all that run.
         let running = self.alive.iter().filter(|id| self.requests[*id].state == State::Running);
         let running: Vec<RequestId> = running.copied().collect();
@@ -332,7 +410,10 @@ impl World {
             "seed {seed}: {part:?}"
         );
         let heard = part.end.min(known - 1).saturating_sub(first_output.max(part.start));
-        assert!(heard <= 32 || part.draft > 0, "seed {seed}: logits of {heard} positions of a prompt at once");
+        assert!(
+            heard <= 32 || part.draft > 0,
+            "seed {seed}: logits of {heard} positions of a prompt at once"
+        );
         assert!(part.cached as usize <= request.prompt, "seed {seed}");
         let contents: Vec<u64> = (0..part.end).map(|position| request.content(position)).collect();
         for (position, content) in contents.iter().enumerate() {
@@ -455,11 +536,16 @@ fn thousands_of_random_days() {
         all.copied += totals.copied;
         all.steps += totals.steps;
         all.accepted += totals.accepted;
+        all.kept += totals.kept;
+        all.fetched += totals.fetched;
+        all.unwanted += totals.unwanted;
     }
-    let Totals { started, preempted, rejected, shared, copied, steps, accepted } = all;
+    let Totals { started, preempted, rejected, shared, copied, steps, accepted, kept, fetched, unwanted } =
+        all;
     println!(
         "{seeds} seeds in {:?}: {started} sequences in {steps} steps, {preempted} preempted, {rejected} rejected, \
-         {shared} tokens shared, {copied} copied, {accepted} guesses right",
+         {shared} tokens shared, {copied} copied, {accepted} guesses right, {kept} pages \
+         kept elsewhere, {fetched} brought back, {unwanted} orders that nobody wanted any more",
         began.elapsed()
     );
     // Whatever happens too rarely is not tested.
@@ -467,6 +553,9 @@ fn thousands_of_random_days() {
         assert!(count as u64 > seeds, "only {count} {what}");
     }
     assert!(shared > 10 * seeds && copied > seeds && accepted > seeds);
+    assert!(
+        (kept + fetched) as u64 > seeds / 4 && fetched as u64 > seeds / 20 && unwanted as u64 > seeds / 200
+    );
 }
 
 fn limits() -> SchedulerLimits {

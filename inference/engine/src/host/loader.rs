@@ -100,7 +100,8 @@ impl Loader {
         let (threads, level) = (compute.threads(), compute.level().name());
         tracing::info!(model = self.located.name, threads, level, ?load, "loaded");
         let tally = Arc::clone(&self.tally);
-        Worker::new(loaded, draft, tally, compute, limits, load).map(|worker| (worker, load))
+        Worker::new(loaded, draft, tally, compute, limits, load)
+            .map(|worker| (worker.with_pages_kept(source.kept_pages().as_deref()), load))
     }
 
     /// The model's draft model, where it has one that has room. One that was not chosen for this very model may be of no

@@ -26,8 +26,9 @@
 //!
 //! Pages hold tokens that others may need too: see [`crate::pages`]. A sequence looks for pages to share when it starts
 //! and whenever it reaches the end of a page while reading; when another computes the page it needs in this step, it
-//! waits for that.
+//! waits for that. Pages may be kept elsewhere too, see `fetch`.
 
+mod fetch;
 mod plan;
 mod queue;
 mod sequence;
@@ -37,9 +38,10 @@ use std::time::Duration;
 use contract::Priority;
 use kernels::PAGE_TOKENS;
 
+pub use self::fetch::Fetching;
 use self::queue::Queue;
 use self::sequence::Sequence;
-use crate::pages::{PageTable, PrefixKey};
+use crate::pages::{PageTable, PrefixKey, Sealed};
 
 /// A request's number, given by the caller; never used twice.
 pub type RequestId = u64;
@@ -116,6 +118,12 @@ pub enum Event<'a> {
     Ended { id: RequestId },
     /// The client left.
     Cancelled { id: RequestId },
+    /// What a `Fetch` ordered has come: so many of its pages, from the first on, hold what they should.
+    Fetched { ticket: u64, pages: u32 },
+    /// A page that was kept elsewhere is there no more.
+    Gone { key: PrefixKey },
+    /// There is time to keep up to so many idle pages elsewhere.
+    Resting { pages: usize },
 }
 
 /// What the caller is to do, in this order.
@@ -131,6 +139,10 @@ pub enum Action {
     Resume { id: RequestId },
     /// Make one page the same as another.
     Copy { from: u32, to: u32 },
+    /// Bring what this ticket stands for from elsewhere ([`Scheduler::fetching`]), without waiting for it.
+    Fetch { ticket: u64 },
+    /// Keep a copy of what this page holds now elsewhere.
+    Keep { page: u32, sealed: Sealed },
     /// Compute this, together with all other parts of this step.
     Compute(Part),
 }
@@ -159,6 +171,8 @@ pub struct Counts {
     pub computed_tokens: u64,
     pub shared_tokens: u64,
     pub copied_tokens: u64,
+    /// Brought from elsewhere.
+    pub fetched_tokens: u64,
 }
 
 /// The state machine. See the header.
@@ -170,6 +184,7 @@ pub struct Scheduler {
     running: Vec<Sequence>,
     pages: PageTable,
     pace: plan::Pace,
+    fetches: fetch::Fetches,
     /// Room for the planner's lists, kept between steps.
     scratch: plan::Scratch,
     counts: Counts,
@@ -186,6 +201,7 @@ impl Scheduler {
             running: Vec::new(),
             pages: PageTable::new(limits.pages_max, idle_max),
             pace: plan::Pace::new(limits.step_time),
+            fetches: fetch::Fetches::default(),
             scratch: plan::Scratch::default(),
             counts: Counts::default(),
         }
@@ -223,6 +239,7 @@ impl Scheduler {
 
     /// Takes an event at a time since some beginning, adds what is to be done to `actions`.
     pub fn step(&mut self, event: Event<'_>, now: Duration, actions: &mut Vec<Action>) {
+        let before = actions.len();
         match event {
             Event::Arrived(arrival) => self.arrived(arrival, now, actions),
             Event::Ready => {
@@ -239,7 +256,11 @@ impl Scheduler {
                 }
             }
             Event::Ended { id } | Event::Cancelled { id } => self.leave(id),
+            Event::Fetched { ticket, pages } => self.fetched(ticket, pages, now),
+            Event::Gone { key } => self.pages.elsewhere_mut().forget(key),
+            Event::Resting { pages } => self.put_aside(pages, actions),
         }
+        self.hand_out_leaving(before, actions);
     }
 
     fn arrived(&mut self, arrival: Arrival<'_>, now: Duration, actions: &mut Vec<Action>) {
@@ -349,6 +370,7 @@ impl Scheduler {
 
     /// Gives a sequence's pages back. What they hold stays in the tree as long as there is room.
     fn give_back(&mut self, sequence: &mut Sequence) {
+        self.fetches.forget(sequence.id);
         if self.limits.share {
             let full = sequence.computed as usize / PAGE_TOKENS;
             let tail = full * PAGE_TOKENS..sequence.computed as usize;

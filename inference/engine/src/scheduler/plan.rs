@@ -47,6 +47,11 @@ impl Pace {
         self.token_seconds = 0.75 * known + 0.25 * seconds;
     }
 
+    /// Seconds a token; 0: not known.
+    pub(super) const fn token_seconds(&self) -> f64 {
+        self.token_seconds
+    }
+
     /// Tokens that a step may hold while somebody writes.
     fn tokens(&self) -> u32 {
         if self.token_seconds == 0.0 {
@@ -79,7 +84,7 @@ impl Scheduler {
             left = left.min(self.pace.tokens().saturating_sub(all - left).max(PROMPT_TOKENS_MIN));
         }
         let before = left;
-        let left = self.plan_readers(left, actions);
+        let left = self.plan_readers(left, now, actions);
         let tokens = all - after_writers + before - left;
         self.counts.computed_tokens += u64::from(tokens);
         self.pace.planned(tokens, now);
@@ -139,7 +144,7 @@ impl Scheduler {
 
     /// Pieces of prompts. Half of the tokens are for the reader of the best rank, so that it comes to an end; the rest
     /// for those that have the least to read, so that short prompts do not wait for long ones.
-    fn plan_readers(&mut self, mut left: u32, actions: &mut Vec<Action>) -> u32 {
+    fn plan_readers(&mut self, mut left: u32, now: Duration, actions: &mut Vec<Action>) -> u32 {
         if left == 0 {
             return 0;
         }
@@ -150,7 +155,9 @@ impl Scheduler {
         for index in 0..self.running.len() {
             if !self.running[index].writes() {
                 self.adopt(index, actions);
-                reading.push((self.running[index].missing(), index));
+                if !self.fetch(index, now, actions) {
+                    reading.push((self.running[index].missing(), index));
+                }
             }
         }
         if let Some((missing, first)) = reading.first().copied() {
@@ -275,7 +282,11 @@ impl Scheduler {
                     self.counts.shared_tokens += PAGE_TOKENS as u64;
                     continue;
                 }
+                if self.is_elsewhere(key) {
+                    return;
+                }
             }
+            let sequence = &mut self.running[index];
             let wanted = sequence.shareable();
             let rest = &wanted[page * PAGE_TOKENS..wanted.len().min((page + 1) * PAGE_TOKENS)];
             let Some((from, common)) = self.pages.find_partial(place, rest) else { return };

@@ -67,8 +67,13 @@ impl Engine {
         let options =
             SequenceOptions { sampler, constrained, output, stop, report, arrived, load: taken.load };
         let sequence = Sequence::new(&self.loaded, sink, prompt, options);
-        let running =
-            Running { sequence, speculation: Speculation::new(self.guessing.tokens_max), dropped, prefix };
+        let running = Running {
+            sequence,
+            speculation: Speculation::new(self.guessing.tokens_max),
+            dropped,
+            prefix,
+            wake: wake.clone(),
+        };
         let mut arriving =
             Arriving { running, tokens_max, outputs_from, prefix, tenant, priority: request.priority };
         if let Some(wanted) = wanted {
