@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use contract::GenerateError;
-use engine::{Host, HostConfig, LocatedModel, ModelSource, PackedStore, TemplateChoice};
+use engine::{Host, HostConfig, LocatedModel, ModelSource, PackedStore, PageStore, TemplateChoice};
 use registry::{
-    ModelEntry, PackedFolder, PackedLimits, PullOptions, Reach, RegistryError, Store, StoreOptions,
-    TemplateDialect,
+    ModelEntry, PackedFolder, PackedLimits, PagesLimits, PullOptions, Reach, RegistryError, Store,
+    StoreOptions, TemplateDialect,
 };
 
 use crate::drafts::{Drafted, Drafts};
+use crate::kept::KeptPages;
 use crate::memory;
 use crate::packed::Keeper;
 use crate::parameters::Parameters;
@@ -28,12 +29,14 @@ pub(crate) fn store(settings: &Settings) -> anyhow::Result<Arc<Store>> {
     Ok(Arc::new(Store::open(options)?))
 }
 
-/// The cache of packed weights beside the store; an empty one when it is switched off, or there is no place for it.
+/// What is kept between runs beside the store, packed weights and pages of keys and values; an empty one when it is switched off, or there is no place for it.
 pub(crate) fn packed(settings: &Settings) -> Keeper {
     let folder = settings.packed_bytes_max.zip(settings.store_root().ok());
+    let pages = settings.kv_spill_bytes_max.zip(settings.store_root().ok());
     Keeper::new(folder.map(|(total_bytes_max, root)| {
         PackedFolder::of_store(&root, PackedLimits { total_bytes_max, ..PackedLimits::default() })
     }))
+    .with_pages(pages.map(|(bytes, root)| KeptPages::new(root, PagesLimits::of(bytes))))
 }
 
 /// How many models an engine is to hold.
@@ -129,6 +132,10 @@ impl ModelSource for StoreSource {
     fn packed(&self) -> Option<Arc<dyn PackedStore>> {
         self.packed.store()
     }
+
+    fn kept_pages(&self) -> Option<Arc<dyn PageStore>> {
+        self.packed.pages()
+    }
 }
 
 /// A file where it lies, without a store.
@@ -144,6 +151,10 @@ impl ModelSource for FileSource {
 
     fn packed(&self) -> Option<Arc<dyn PackedStore>> {
         self.packed.store()
+    }
+
+    fn kept_pages(&self) -> Option<Arc<dyn PageStore>> {
+        self.packed.pages()
     }
 }
 

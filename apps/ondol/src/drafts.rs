@@ -106,6 +106,10 @@ impl ModelSource for Drafted {
     fn packed(&self) -> Option<Arc<dyn PackedStore>> {
         self.source.packed()
     }
+
+    fn kept_pages(&self) -> Option<Arc<dyn engine::PageStore>> {
+        self.source.kept_pages()
+    }
 }
 
 #[cfg(test)]

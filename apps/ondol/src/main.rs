@@ -14,6 +14,7 @@ mod flags;
 mod library;
 mod measure;
 mod memory;
+mod kept;
 mod packed;
 mod parameters;
 mod remote;

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use engine::PackedStore;
+use engine::{PackedStore, PageStore};
 use registry::{Kept, PackedFolder, RegistryError};
 use weights::packed::{Part, SourceVersion};
 use weights::{Gguf, PackedError, PackedFile};
+
+use crate::kept::KeptPages;
 
 /// What the end of the program may be put off by, in all: long enough for some hundred megabytes, too short to annoy.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
@@ -18,7 +20,7 @@ const LEAST_BYTES: usize = 16 << 20;
 
 /// The cache of packed weights, or none where there is to be none. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Keeper(Option<Arc<Shared>>);
+pub(crate) struct Keeper(Option<Arc<Shared>>, Option<Arc<KeptPages>>);
 
 #[derive(Debug)]
 struct Shared {
@@ -38,7 +40,17 @@ impl Keeper {
     /// Over this folder; `None`: nothing is kept and nothing is found.
     pub(crate) fn new(folder: Option<PackedFolder>) -> Self {
         let shared = |folder| Arc::new(Shared { folder, state: Mutex::default(), ended: Condvar::new() });
-        Self(folder.map(shared))
+        Self(folder.map(shared), None)
+    }
+
+    /// The same, and pages of keys and values beside it.
+    pub(crate) fn with_pages(self, pages: Option<KeptPages>) -> Self {
+        Self(self.0, pages.map(Arc::new))
+    }
+
+    /// Where pages are kept, for the engine.
+    pub(crate) fn pages(&self) -> Option<Arc<dyn PageStore>> {
+        self.1.clone().map(|pages| pages as Arc<dyn PageStore>)
     }
 
     /// For the engine.

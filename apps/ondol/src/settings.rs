@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     /// Whether the interactive prompt keeps a history file.
     pub history: bool,
     pub offline: bool,
+    /// Bytes that pages of keys and values kept between runs may take; `None`: none are kept.
+    pub kv_spill_bytes_max: Option<u64>,
     /// Bytes that kept packed weights may take; `None`: none are kept.
     pub packed_bytes_max: Option<u64>,
     /// How keys and values of past tokens are kept.
@@ -153,9 +155,7 @@ impl Settings {
             )?,
             sequences_max: env.number("ONDOL_NUM_PARALLEL", "OLLAMA_NUM_PARALLEL")?.filter(|most| *most > 0),
             waiting_max: env.number("ONDOL_MAX_QUEUE", "OLLAMA_MAX_QUEUE")?,
-            prefix_cache_bytes: env
-                .number::<u64>("ONDOL_PREFIX_CACHE_MIB", "ONDOL_PREFIX_CACHE_MIB")?
-                .map(|size| size.saturating_mul(1 << 20)),
+            prefix_cache_bytes: env.prefix_cache()?,
             draft_tokens_max: env.number("ONDOL_DRAFT_TOKENS", "ONDOL_DRAFT_TOKENS")?,
             drafts: env.drafts()?,
             threads: env.number("ONDOL_THREADS", "ONDOL_THREADS")?.filter(|threads| *threads > 0),
@@ -165,6 +165,7 @@ impl Settings {
             history: !env.switch("ONDOL_NOHISTORY", "OLLAMA_NOHISTORY"),
             offline: global.offline || env.switch("ONDOL_OFFLINE", "ONDOL_OFFLINE"),
             kv_type: env.kv_type(global.kv_type.as_deref())?,
+            kv_spill_bytes_max: env.kv_spill()?,
             packed_bytes_max: env.packed_cache(global.packed_cache.as_deref())?,
             ca_file: environment
                 .get("ONDOL_CA_FILE")
@@ -225,6 +226,17 @@ impl Reader<'_> {
         const VARIABLE: &str = "ONDOL_DRAFT_MODEL";
         let drafts = self.parsed(VARIABLE, VARIABLE, Message::WantedDrafts, Drafts::parse)?;
         Ok(drafts.unwrap_or_default())
+    }
+
+    fn prefix_cache(&self) -> Result<Option<u64>, Failure> {
+        const VARIABLE: &str = "ONDOL_PREFIX_CACHE_MIB";
+        Ok(self.number::<u64>(VARIABLE, VARIABLE)?.map(|size| size.saturating_mul(1 << 20)))
+    }
+
+    fn kv_spill(&self) -> Result<Option<u64>, Failure> {
+        const VARIABLE: &str = "ONDOL_KV_SPILL";
+        let size = self.parsed(VARIABLE, VARIABLE, Message::WantedPackedCache, parse_packed_cache)?;
+        Ok(size.flatten())
     }
 
     fn kv_type(&self, flag: Option<&str>) -> Result<KvType, Failure> {
@@ -552,6 +564,10 @@ mod tests {
         let flagged = Global { packed_cache: Some("1G".to_owned()), ..Global::default() };
         let both = read(&flagged, &[("ONDOL_PACKED_CACHE", "off")]).expect("settings");
         assert_eq!(both.packed_bytes_max, Some(GIB), "the flag goes first");
+        // What is asked is only kept for those who say so.
+        assert_eq!(settings(&[]).kv_spill_bytes_max, None);
+        assert_eq!(settings(&[("ONDOL_KV_SPILL", "off")]).kv_spill_bytes_max, None);
+        assert_eq!(settings(&[("ONDOL_KV_SPILL", "2G")]).kv_spill_bytes_max, Some(2 * GIB));
     }
 
     #[test]

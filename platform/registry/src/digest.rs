@@ -1,4 +1,5 @@
 //! The name of a blob: the SHA-256 of its bytes. Only 64 lower-case hexadecimal digits are ever joined to a path.
+//! Other names are made of it too, where one must stand for much.
 
 use std::fmt;
 use std::io::{self, Read};
