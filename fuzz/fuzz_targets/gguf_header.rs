@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let mut placed: Vec<_> = Vec::new();
     for tensor in gguf.tensors() {
         assert_eq!(gguf.tensor(&tensor.name), Some(tensor));
-        assert_eq!(gguf.tensor_bytes(tensor).len(), tensor.size_bytes());
+        assert_eq!(gguf.view(tensor).len(), tensor.size_bytes());
         assert_eq!(
             tensor.block_type.row_bytes(tensor.row_len()).map(|row| row * tensor.rows()),
             Some(tensor.size_bytes())

@@ -112,7 +112,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let Ok(gguf) = Gguf::from_bytes(file) else { return };
     for tensor in gguf.tensors() {
-        assert_eq!(gguf.tensor_bytes(tensor).len(), tensor.size_bytes());
+        assert_eq!(gguf.view(tensor).len(), tensor.size_bytes());
     }
     let mut cpu = Cpu::new(1);
     match Model::load(&gguf, &mut cpu) {

@@ -202,14 +202,9 @@ impl<C: Compute> Loader<'_, C> {
         use_for_products: bool,
     ) -> Result<C::Matrix, ModelError> {
         let tensor = self.checked(name, &[columns, rows])?.clone();
-        let source = MatrixSource {
-            storage: self.file.storage(),
-            range: tensor.range(),
-            kind: tensor.block_type,
-            rows,
-            columns,
-            use_for_products,
-        };
+        let weights::View { storage, range } = self.file.view(&tensor);
+        let source =
+            MatrixSource { storage, range, kind: tensor.block_type, rows, columns, use_for_products };
         let kind = source.kind;
         let matrix = match self.kept_matrix(name, &source) {
             Some(matrix) => matrix,
@@ -243,7 +238,7 @@ impl<C: Compute> Loader<'_, C> {
     fn values(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
         let Some(tensor) = self.file.tensor(name) else { return Ok(None) };
         let mut values = vec![0.0; tensor.elements()];
-        kernels::unpack::unpack(tensor.block_type, self.file.tensor_bytes(tensor), &mut values);
+        kernels::unpack::unpack(tensor.block_type, &self.file.view(tensor), &mut values);
         if values.iter().any(|value| !value.is_finite()) {
             return Err(ModelError::Value {
                 key: name.to_owned(),

@@ -123,11 +123,16 @@ impl Reader<'_> {
 
     /// A cap, where 0 or absence means none.
     pub(crate) fn cap(&self, name: &str) -> Result<f32, ModelError> {
+        self.cap_or(name, 0.0)
+    }
+
+    /// A cap, where 0 means none.
+    pub(crate) fn cap_or(&self, name: &str, absent: f32) -> Result<f32, ModelError> {
         match self.metadata.f32(&self.key(name))? {
             Some(value) if !(value.is_finite() && value >= 0.0) => {
                 Err(self.wrong(name, value, "it must be a positive number, or 0 for none"))
             }
-            value => Ok(value.unwrap_or(0.0)),
+            value => Ok(value.unwrap_or(absent)),
         }
     }
 

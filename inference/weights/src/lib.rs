@@ -1,5 +1,5 @@
-//! Weights on disk: model files are mapped, proven and handed out as views. First stop of a model on its way to
-//! `model::forward`; `registry` reads the same headers for `show`, `text` reads the vocabulary.
+//! Weights on disk: model files, GGUF or a folder with safetensors, are mapped, proven and handed out as views. First stop
+//! of a model on its way to `model::forward`; `registry` reads the same headers for `show`, `text` reads the vocabulary.
 //!
 //! A model file comes from strangers. Every count, length and offset in it is a claim until it is proven to lie
 //! inside the file; only then is it used, and nothing is ever allocated for a claim. What does not hold becomes a
@@ -13,13 +13,15 @@
 //! cleanly), known-bad files (`tests/bad_models.rs`, `tests/packed_files.rs`), fuzz (`fuzz/`: `gguf_header`, `gguf_load`,
 //! `packed_file`, `page_file`).
 
+pub mod checkpoint;
 mod error;
 pub mod gguf;
 mod map;
 pub mod packed;
 pub mod page_file;
 
+pub use checkpoint::CheckpointError;
 pub use error::{FileKind, GgufError, MetadataError};
-pub use gguf::{Array, Gguf, Metadata, NumberArray, StringArray, Tensor, Value, ValueType};
+pub use gguf::{Array, Gguf, Metadata, NumberArray, StringArray, Tensor, Value, ValueType, View};
 pub use map::{FileStamp, TimeStamp};
 pub use packed::{PackedError, PackedFile};

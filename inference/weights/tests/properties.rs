@@ -26,7 +26,7 @@ fn walk(gguf: &Gguf) -> usize {
     }
     for tensor in gguf.tensors() {
         assert_eq!(gguf.tensor(&tensor.name), Some(tensor));
-        let bytes = gguf.tensor_bytes(tensor);
+        let bytes = gguf.view(tensor);
         assert_eq!(bytes.len(), tensor.size_bytes());
         assert_eq!(tensor.elements(), tensor.rows() * tensor.row_len());
         seen += bytes.len();
@@ -97,7 +97,7 @@ proptest! {
             prop_assert_eq!(&tensor.shape, shape);
             prop_assert_eq!(tensor.block_type, *kind);
             prop_assert_eq!(tensor.range().start % contents.alignment as usize, 0);
-            prop_assert!(gguf.tensor_bytes(tensor).iter().all(|byte| usize::from(*byte) == index));
+            prop_assert!(gguf.view(tensor).iter().all(|byte| usize::from(*byte) == index));
         }
         walk(&gguf);
 

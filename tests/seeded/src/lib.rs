@@ -12,6 +12,7 @@
 
 pub mod bad;
 mod blocks;
+pub mod checkpoint;
 mod families;
 pub mod memory;
 mod random;

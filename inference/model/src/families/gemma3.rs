@@ -18,26 +18,25 @@ const PATTERN: usize = 6;
 const LAYERS_OF_27B: usize = 62;
 
 pub(super) fn plan(reader: Reader<'_>, rope_factors: Option<&[f32]>) -> Result<Plan, ModelError> {
-    let shape = reader.shape()?;
-    let pairing = RopePairing::Halves;
-    let scaling = reader.linear_rope_scaling()?;
+    let plain = super::plain(reader, RopePairing::Halves, rope_factors)?;
+    let (shape, pairing) = (&plain.shape, plain.pairing);
     let window = reader.size("attention.sliding_window", 1 << 30)?.unwrap_or(usize::MAX);
     let pattern = global_layers(reader, shape.layers)?;
     let score_width =
         if shape.layers == LAYERS_OF_27B { shape.width / shape.heads } else { shape.head_width };
+    let local_base = reader.positive("rope.freq_base_swa")?.unwrap_or(LOCAL_BASE);
+    let local_rope = rope(shape.rope_width, local_base, 1.0, None, pairing);
     Ok(Plan {
         embedding_scale: (shape.width as f32).sqrt(),
-        attention_scale: 1.0 / (score_width as f32).sqrt(),
+        attention_scale: reader
+            .positive("attention.scale")?
+            .unwrap_or_else(|| 1.0 / (score_width as f32).sqrt()),
         attention_cap: reader.cap("attn_logit_softcapping")?,
         logits_cap: reader.cap("final_logit_softcapping")?,
         gate: Gate::GeluTanh,
-        pairing,
         head_norms: true,
         post_norms: true,
-        ropes: vec![
-            rope(shape.rope_width, shape.rope_base, scaling, rope_factors, pairing),
-            rope(shape.rope_width, LOCAL_BASE, 1.0, None, pairing),
-        ],
+        ropes: plain.ropes.iter().cloned().chain([local_rope]).collect(),
         layers: pattern
             .into_iter()
             .map(
@@ -46,7 +45,7 @@ pub(super) fn plan(reader: Reader<'_>, rope_factors: Option<&[f32]>) -> Result<P
                 },
             )
             .collect(),
-        shape,
+        ..plain
     })
 }
 

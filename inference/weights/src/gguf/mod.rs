@@ -11,7 +11,7 @@ mod tensor;
 mod value;
 pub mod write;
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, ops::Range, path::Path, sync::Arc};
 
 pub use self::{
     metadata::Metadata,
@@ -45,6 +45,40 @@ struct Inner {
     tensors: Vec<Tensor>,
     /// Positions in `tensors`, sorted by name.
     by_name: Vec<u32>,
+    /// Where the tensors' bytes come from, when that is not `file`.
+    origins: Vec<Origin>,
+}
+
+/// Where the bytes of a tensor come from that lies in no GGUF file.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// They are a part of another file.
+    Mapped(Arc<MappedFile>, Range<usize>),
+    /// They are made whenever somebody asks, as many as the tensor has.
+    Made(Arc<dyn Fn() -> Vec<u8> + Send + Sync>),
+}
+
+/// The bytes of a tensor, with what keeps them.
+#[derive(Clone)]
+pub struct View {
+    /// Keeps the bytes.
+    pub storage: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    /// Where they lie in the storage.
+    pub range: Range<usize>,
+}
+
+impl std::ops::Deref for View {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        (*self.storage).as_ref().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of a tensor", self.len())
+    }
 }
 
 impl Gguf {
@@ -81,24 +115,28 @@ impl Gguf {
         Some(&tensors[by_name[found] as usize])
     }
 
-    /// The bytes of a tensor of this file. Empty for a tensor of another file that lies outside this one.
+    /// The bytes of a tensor of this model: in the file, or made for the caller where the file has them in another form.
+    /// Nothing for a tensor of another model that this one does not have.
     #[must_use]
-    pub fn tensor_bytes(&self, tensor: &Tensor) -> &[u8] {
-        (*self.0.file).as_ref().get(tensor.range()).unwrap_or_default()
+    pub fn view(&self, tensor: &Tensor) -> View {
+        match self.0.origins.get(tensor.index()) {
+            None => View { storage: self.0.file.clone(), range: tensor.range() },
+            Some(Origin::Mapped(file, range)) => View { storage: file.clone(), range: range.clone() },
+            Some(Origin::Made(make)) => {
+                let bytes = make();
+                View { range: 0..bytes.len(), storage: Arc::new(bytes) }
+            }
+        }
     }
 
     /// Says that a tensor's bytes will not be needed soon: a mapped file gives their memory back, and reads them again
     /// from the disk should anybody look.
     pub fn release(&self, tensor: &Tensor) {
-        if let Some(mapped) = &self.0.mapped {
-            mapped.release(tensor.range());
+        match (self.0.origins.get(tensor.index()), &self.0.mapped) {
+            (Some(Origin::Mapped(file, range)), _) => file.release(range.clone()),
+            (None, Some(mapped)) => mapped.release(tensor.range()),
+            _ => {}
         }
-    }
-
-    /// The whole file, to be kept by who keeps views into it; `Tensor::range` indexes it.
-    #[must_use]
-    pub fn storage(&self) -> Arc<dyn AsRef<[u8]> + Send + Sync> {
-        self.0.file.clone()
     }
 
     /// All before the tensors: what the file says of itself.
@@ -120,6 +158,23 @@ impl Gguf {
     }
 
     fn read(file: Storage, mapped: Option<Arc<MappedFile>>) -> Result<Self, GgufError> {
+        let len = (*file).as_ref().len();
+        Self::read_placed(file, mapped, len, Vec::new())
+    }
+
+    /// A model whose pairs and tensors a writer has, with the tensors' bytes from elsewhere: one origin for each tensor, in
+    /// their order. It is what reading the written file would give.
+    pub(crate) fn assembled(writer: &write::Writer, origins: Vec<Origin>) -> Result<Self, GgufError> {
+        Self::read_placed(Arc::new(writer.header()), None, usize::MAX, origins)
+    }
+
+    /// Reads a file of which so many bytes exist.
+    fn read_placed(
+        file: Storage,
+        mapped: Option<Arc<MappedFile>>,
+        len: usize,
+        origins: Vec<Origin>,
+    ) -> Result<Self, GgufError> {
         let bytes: &[u8] = (*file).as_ref();
         let mut cursor = Cursor::new(bytes, 0);
         let header = Header::read(&mut cursor, bytes)?;
@@ -135,12 +190,12 @@ impl Gguf {
         let data = cursor.at().checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
         let tensors: Vec<Tensor> = described
             .into_iter()
-            .map(|tensor| tensor.place(data, bytes.len(), alignment))
+            .map(|tensor| tensor.place(data, len, alignment))
             .collect::<Result<_, _>>()?;
         tensor::check_overlap(&tensors)?;
         let by_name = tensor::index(&tensors)?;
         let version = header.version;
-        Ok(Self(Arc::new(Inner { version, metadata, header_bytes, tensors, by_name, file, mapped })))
+        Ok(Self(Arc::new(Inner { version, metadata, header_bytes, tensors, by_name, file, mapped, origins })))
     }
 }
 

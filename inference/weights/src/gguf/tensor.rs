@@ -26,12 +26,18 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// How the weights are stored.
     pub block_type: BlockType,
+    /// Its number in the file.
+    index: usize,
     start: usize,
     size_bytes: usize,
 }
 
 impl Tensor {
-    /// Its bytes in the file: an index into `Gguf::storage`.
+    pub(super) const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Where its bytes lie in the file.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         // Proven at open: start + size_bytes lies inside the file.
@@ -91,7 +97,8 @@ impl Described {
             shape: extents,
             problem,
         })?;
-        let tensor = Tensor { name: name.to_owned(), shape, block_type, start: 0, size_bytes };
+        let index = index as usize;
+        let tensor = Tensor { name: name.to_owned(), shape, block_type, index, start: 0, size_bytes };
         Ok(Self { tensor, offset })
     }
 

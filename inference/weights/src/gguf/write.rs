@@ -222,7 +222,7 @@ impl Writer {
     }
 
     /// Everything before the tensors' bytes.
-    fn header(&self) -> Vec<u8> {
+    pub(crate) fn header(&self) -> Vec<u8> {
         let mut header = Vec::new();
         header.extend(b"GGUF");
         header.extend(3u32.to_le_bytes());

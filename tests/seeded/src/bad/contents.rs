@@ -25,7 +25,7 @@ pub fn edited(base: &[u8], without: &[&str], add: impl FnOnce(&mut Writer)) -> V
     }
     add(&mut writer);
     for tensor in base.tensors().iter().filter(|tensor| !without.contains(&&*tensor.name)) {
-        writer.tensor(&tensor.name, &tensor.shape, tensor.block_type, base.tensor_bytes(tensor).to_vec());
+        writer.tensor(&tensor.name, &tensor.shape, tensor.block_type, base.view(tensor).to_vec());
     }
     writer.finish()
 }

@@ -1,0 +1,291 @@
+//! `config.json` to the keys of GGUF: a model's kind and sizes, its rotary embedding and its windows. What follows from
+//! the kind alone (names of tensors, their forms) stands in `tensors`.
+
+use std::path::Path;
+
+use serde_json::{Map, Value as Json};
+
+use super::error::CheckpointError;
+use crate::gguf::write::Writer;
+use crate::map::MappedFile;
+
+/// Larger than any file of settings; tokenizers of a quarter of a million tokens with their merges have some 35 MB.
+const JSON_BYTES_MAX: usize = 256 << 20;
+
+/// A JSON file of a folder.
+pub(super) fn json(path: &Path) -> Result<Json, CheckpointError> {
+    let bad = |problem: String| CheckpointError::Json { path: path.to_owned(), problem };
+    let file =
+        MappedFile::open(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    let bytes = file.as_ref();
+    if bytes.len() > JSON_BYTES_MAX {
+        return Err(bad(format!("it has {} bytes, more than any real one", bytes.len())));
+    }
+    serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))
+}
+
+/// A file of text.
+pub(super) fn text(path: &Path) -> Result<String, CheckpointError> {
+    let file =
+        MappedFile::open(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    Ok(String::from_utf8_lossy(file.as_ref()).into_owned())
+}
+
+/// A JSON file that may be missing.
+pub(super) fn json_if_there(path: &Path) -> Result<Option<Json>, CheckpointError> {
+    if path.is_file() { json(path).map(Some) } else { Ok(None) }
+}
+
+/// What is known of a `model_type`.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// In `config.json`.
+    model_types: &'static [&'static str],
+    /// `general.architecture` in GGUF.
+    pub architecture: &'static str,
+    /// Rows of q and k are reordered so that rotary pairs are adjacent.
+    pub adjacent_pairs: bool,
+    /// Gains of norms are stored less 1.
+    pub gains_less_one: bool,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind {
+        model_types: &["llama", "mistral"],
+        architecture: "llama",
+        adjacent_pairs: true,
+        gains_less_one: false,
+    },
+    Kind { model_types: &["qwen2"], architecture: "qwen2", adjacent_pairs: false, gains_less_one: false },
+    Kind { model_types: &["qwen3"], architecture: "qwen3", adjacent_pairs: false, gains_less_one: false },
+    Kind { model_types: &["gemma2"], architecture: "gemma2", adjacent_pairs: false, gains_less_one: true },
+    Kind {
+        model_types: &["gemma3_text", "gemma3"],
+        architecture: "gemma3",
+        adjacent_pairs: false,
+        gains_less_one: true,
+    },
+];
+
+/// The settings of a model.
+pub(super) struct Config {
+    all: Map<String, Json>,
+    pub kind: &'static Kind,
+    pub model_type: String,
+    pub heads: u64,
+    pub kv_heads: u64,
+    pub head_width: u64,
+    pub layers: u64,
+}
+
+impl Config {
+    pub(super) fn read(folder: &Path) -> Result<Self, CheckpointError> {
+        let path = folder.join("config.json");
+        if !path.is_file() {
+            let missing = CheckpointError::Missing { file: "config.json", folder: folder.to_owned() };
+            let adapter = CheckpointError::Adapter { folder: folder.to_owned() };
+            return Err(if folder.join("adapter_config.json").is_file() { adapter } else { missing });
+        }
+        let Json::Object(mut all) = json(&path)? else {
+            return Err(CheckpointError::Json { path, problem: "it is no object".to_owned() });
+        };
+        // Models that also see or hear keep the settings of their text part apart.
+        if let Some(Json::Object(text)) = all.remove("text_config") {
+            all = text;
+        }
+        let model_type =
+            all.get("model_type").and_then(Json::as_str).unwrap_or("without model_type").to_owned();
+        let kind = KINDS.iter().find(|kind| kind.model_types.contains(&&*model_type));
+        let kind = kind.ok_or_else(|| CheckpointError::Architecture {
+            found: model_type.clone(),
+            supported: KINDS.iter().flat_map(|kind| kind.model_types).copied().collect::<Vec<_>>().join(", "),
+        })?;
+        let mut config = Self { all, kind, model_type, heads: 0, kv_heads: 0, head_width: 0, layers: 0 };
+        config.layers = config.required("num_hidden_layers")?;
+        config.heads = config.required("num_attention_heads")?;
+        config.kv_heads = config.u64("num_key_value_heads")?.unwrap_or(config.heads);
+        config.head_width = match config.u64("head_dim")? {
+            Some(given) => given,
+            None => config.required("hidden_size")? / config.heads.max(1),
+        };
+        Ok(config)
+    }
+
+    fn wrong(key: &str, problem: impl Into<String>) -> CheckpointError {
+        CheckpointError::Config { key: key.to_owned(), problem: problem.into() }
+    }
+
+    fn get(&self, key: &str) -> Option<&Json> {
+        self.all.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A whole number.
+    pub(super) fn u64(&self, key: &str) -> Result<Option<u64>, CheckpointError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_u64().map(Some).ok_or_else(|| Self::wrong(key, format!("is {value}, not a whole number")))
+    }
+
+    fn required(&self, key: &str) -> Result<u64, CheckpointError> {
+        self.u64(key)?.ok_or_else(|| Self::wrong(key, "is missing"))
+    }
+
+    fn f64(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_f64().map(Some).ok_or_else(|| Self::wrong(key, format!("is {value}, not a number")))
+    }
+
+    /// A soft cap. One that a configuration switches off is 0 in GGUF, where absence may mean the family's usual one.
+    fn cap(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        if self.all.get(key).is_some_and(Json::is_null) { Ok(Some(0.0)) } else { self.f64(key) }
+    }
+
+    /// Writes all that describes the model's shape.
+    pub(super) fn write(&self, writer: &mut Writer) -> Result<(), CheckpointError> {
+        let architecture = self.kind.architecture;
+        writer.string("general.architecture", architecture);
+        let sizes = [
+            ("block_count", Some(self.layers)),
+            ("context_length", self.u64("max_position_embeddings")?),
+            ("embedding_length", Some(self.required("hidden_size")?)),
+            ("feed_forward_length", Some(self.required("intermediate_size")?)),
+            ("attention.head_count", Some(self.heads)),
+            ("attention.head_count_kv", Some(self.kv_heads)),
+            ("attention.key_length", Some(self.head_width)),
+            ("attention.value_length", Some(self.head_width)),
+            ("rope.dimension_count", Some(self.head_width)),
+            ("attention.sliding_window", self.window()?),
+            ("vocab_size", self.u64("vocab_size")?),
+        ];
+        for (name, size) in sizes {
+            let Some(size) = size else { continue };
+            let size =
+                u32::try_from(size).map_err(|_| Self::wrong(name, format!("of {size} is too large")))?;
+            writer.u32(&format!("{architecture}.{name}"), size);
+        }
+        let numbers = [
+            ("attention.layer_norm_rms_epsilon", self.f64("rms_norm_eps")?),
+            ("rope.freq_base", self.rope("rope_theta")?),
+            ("rope.freq_base_swa", self.local_rope_base()?),
+            ("attn_logit_softcapping", self.cap("attn_logit_softcapping")?),
+            ("final_logit_softcapping", self.cap("final_logit_softcapping")?),
+            ("attention.scale", self.f64("query_pre_attn_scalar")?.map(|width| 1.0 / width.sqrt())),
+        ];
+        for (name, number) in numbers {
+            if let Some(number) = number {
+                writer.f32(&format!("{architecture}.{name}"), number as f32);
+            }
+        }
+        self.write_layers(writer)?;
+        self.write_rope_scaling(writer)
+    }
+
+    /// The window of models that use one: Qwen's configurations have it also where it is switched off.
+    fn window(&self) -> Result<Option<u64>, CheckpointError> {
+        let off = self.get("use_sliding_window") == Some(&Json::Bool(false));
+        if off { Ok(None) } else { self.u64("sliding_window") }
+    }
+
+    /// Which layers see a window only.
+    fn write_layers(&self, writer: &mut Writer) -> Result<(), CheckpointError> {
+        let Some(types) = self.get("layer_types") else { return Ok(()) };
+        let types = types.as_array().ok_or_else(|| Self::wrong("layer_types", "is no list"))?;
+        let mut local = Vec::new();
+        for kind in types {
+            local.push(match kind.as_str() {
+                Some("sliding_attention") => true,
+                Some("full_attention") => false,
+                _ => return Err(Self::wrong("layer_types", format!("has {kind}, which is not supported"))),
+            });
+        }
+        if local.contains(&true) {
+            let key = format!("{}.attention.sliding_window_pattern", self.kind.architecture);
+            writer.bools(&key, &local);
+        }
+        Ok(())
+    }
+
+    /// Settings of rotary embedding, which newer configurations keep together, for each kind of layer if they differ.
+    fn rope_settings(&self) -> Option<&Map<String, Json>> {
+        let rope = self.get("rope_parameters").or_else(|| self.get("rope_scaling"))?.as_object()?;
+        match rope.get("full_attention") {
+            Some(Json::Object(full)) => Some(full),
+            _ => Some(rope),
+        }
+    }
+
+    fn rope(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        let kept = self.rope_settings().and_then(|rope| rope.get(key)).filter(|value| !value.is_null());
+        match kept {
+            Some(value) => {
+                value.as_f64().map(Some).ok_or_else(|| Self::wrong(key, format!("is {value}, not a number")))
+            }
+            None => self.f64(key),
+        }
+    }
+
+    /// The base of the layers that see a window, where it is another.
+    fn local_rope_base(&self) -> Result<Option<f64>, CheckpointError> {
+        let local =
+            self.get("rope_parameters").and_then(|rope| rope.get("sliding_attention")?.get("rope_theta"));
+        match local {
+            Some(base) => Ok(base.as_f64()),
+            None => self.f64("rope_local_base_freq"),
+        }
+    }
+
+    fn rope_kind(&self) -> &str {
+        let rope = self.rope_settings();
+        let kind = rope.and_then(|rope| rope.get("rope_type").or_else(|| rope.get("type")));
+        kind.and_then(Json::as_str).unwrap_or("default")
+    }
+
+    fn write_rope_scaling(&self, writer: &mut Writer) -> Result<(), CheckpointError> {
+        match self.rope_kind() {
+            // Llama 3's is in a tensor: `rope_factors`.
+            "default" | "llama3" => Ok(()),
+            "linear" => {
+                let factor = self.rope("factor")?.ok_or_else(|| Self::wrong("rope factor", "is missing"))?;
+                let architecture = self.kind.architecture;
+                writer.string(&format!("{architecture}.rope.scaling.type"), "linear");
+                writer.f32(&format!("{architecture}.rope.scaling.factor"), factor as f32);
+                Ok(())
+            }
+            other => Err(Self::wrong("rope_type", format!("of {other} is not supported yet"))),
+        }
+    }
+
+    /// By how much each rotary frequency is divided, where that differs between them: Llama 3.1's way of stretching.
+    ///
+    /// Wavelengths below the original context over `high_freq_factor` stay, those above it over `low_freq_factor` are
+    /// stretched by `factor`, between them it is blended (Llama 3.1's reference code).
+    pub(super) fn rope_factors(&self) -> Result<Option<Vec<f32>>, CheckpointError> {
+        if self.rope_kind() != "llama3" {
+            return Ok(None);
+        }
+        let number = |key: &str| self.rope(key)?.ok_or_else(|| Self::wrong(key, "is missing"));
+        let (factor, base) = (number("factor")?, self.rope("rope_theta")?.unwrap_or(10_000.0));
+        let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+        let context = number("original_max_position_embeddings")?;
+        let width = self.head_width;
+        let factors = (0..width / 2).map(|i| {
+            let wave = std::f64::consts::TAU * base.powf(2.0 * i as f64 / width as f64);
+            if wave < context / high {
+                1.0
+            } else if wave > context / low {
+                factor
+            } else {
+                let smooth = (context / wave - low) / (high - low);
+                1.0 / ((1.0 - smooth) / factor + smooth)
+            }
+        });
+        Ok(Some(factors.map(|factor| factor as f32).collect()))
+    }
+
+    /// The id of a token that the configuration names; the first where it names several.
+    pub(super) fn token(&self, key: &str) -> Option<u64> {
+        match self.get(key)? {
+            Json::Array(ids) => ids.first()?.as_u64(),
+            id => id.as_u64(),
+        }
+    }
+}

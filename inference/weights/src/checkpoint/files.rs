@@ -1,0 +1,114 @@
+//! The files of weights in a folder: one, or several with an index of which tensor is where.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use kernels::BlockType;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value as Json;
+
+use super::error::CheckpointError;
+use crate::map::MappedFile;
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// Files of one model at most: the largest have some two hundred.
+const FILES_MAX: usize = 4096;
+
+/// A tensor as a file has it.
+pub(super) struct Stored {
+    pub file: Arc<MappedFile>,
+    pub range: Range<usize>,
+    /// Rows first, as PyTorch counts.
+    pub shape: Vec<usize>,
+    pub block_type: BlockType,
+}
+
+impl Stored {
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        (*self.file).as_ref().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// All tensors of a folder, by name.
+pub(super) struct Files {
+    pub tensors: BTreeMap<String, Arc<Stored>>,
+}
+
+impl Files {
+    pub(super) fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let mut tensors = BTreeMap::new();
+        for name in names(folder)? {
+            read(&folder.join(name), &mut tensors)?;
+        }
+        Ok(Self { tensors })
+    }
+}
+
+/// The files that hold weights.
+fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    let index = folder.join(INDEX);
+    if !index.is_file() {
+        return match folder.join(SINGLE).is_file() {
+            true => Ok(vec![SINGLE.to_owned()]),
+            false if folder.join("adapter_config.json").is_file() => {
+                Err(CheckpointError::Adapter { folder: folder.to_owned() })
+            }
+            false => Err(CheckpointError::Missing { file: SINGLE, folder: folder.to_owned() }),
+        };
+    }
+    let wrong = |problem: &str| CheckpointError::Json { path: index.clone(), problem: problem.to_owned() };
+    let json = super::config::json(&index)?;
+    let map =
+        json.get("weight_map").and_then(Json::as_object).ok_or_else(|| wrong("it has no weight_map"))?;
+    let mut files: Vec<String> = Vec::new();
+    for file in map.values() {
+        let file = file.as_str().ok_or_else(|| wrong("weight_map names something that is no file"))?;
+        // A name and no path: nothing outside the folder is read.
+        if file.is_empty() || file.contains(['/', '\\']) || file.starts_with('.') {
+            return Err(wrong("weight_map names a file outside the folder"));
+        }
+        if !files.iter().any(|known| known == file) {
+            files.push(file.to_owned());
+        }
+        if files.len() > FILES_MAX {
+            return Err(wrong("it names more files than any model has"));
+        }
+    }
+    Ok(files)
+}
+
+fn read(path: &Path, tensors: &mut BTreeMap<String, Arc<Stored>>) -> Result<(), CheckpointError> {
+    let file =
+        MappedFile::open(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    let file = Arc::new(file);
+    let damaged = |problem: String| CheckpointError::Weights { path: path.to_owned(), problem };
+    let bytes: &[u8] = (*file).as_ref();
+    let (header_bytes, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
+    // The length of the header stands before it, in eight bytes.
+    let data = header_bytes + size_of::<u64>();
+    for (name, info) in metadata.tensors() {
+        let (from, to) = info.data_offsets;
+        let range = data + from..data + to;
+        if range.end > bytes.len() {
+            return Err(damaged(format!("the tensor {name} lies beyond its end")));
+        }
+        let block_type = match info.dtype {
+            Dtype::F32 => BlockType::F32,
+            Dtype::F16 => BlockType::F16,
+            Dtype::BF16 => BlockType::BF16,
+            // Buffers of positions and masks, which models compute themselves.
+            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => continue,
+            other => return Err(CheckpointError::NumberType { name, found: format!("{other:?}") }),
+        };
+        let stored = Stored { file: file.clone(), range, shape: info.shape.clone(), block_type };
+        if tensors.insert(name.clone(), Arc::new(stored)).is_some() {
+            return Err(damaged(format!("the tensor {name} is in two files")));
+        }
+    }
+    Ok(())
+}

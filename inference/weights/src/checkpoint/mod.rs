@@ -1,0 +1,40 @@
+//! A model as Hugging Face keeps it: a folder with `config.json`, `tokenizer.json` and weights in safetensors, read as if
+//! it were a GGUF file. What the rest of the house sees is a [`Gguf`] whose keys and names are those that llama.cpp's
+//! converter gives; weights are mapped where they may stay as they are, and made anew where GGUF wants them otherwise
+//! ([`tensors`]). Writing that GGUF out is the conversion.
+//!
+//! The folder comes from strangers: every size and place is proven, by the `safetensors` crate for one file and here
+//! for what the files say of each other. Tests: `model`'s, with what the Python
+//! package transformers computes from the same folder.
+
+mod config;
+mod error;
+mod files;
+mod tensors;
+mod vocabulary;
+
+use std::path::Path;
+
+pub use error::CheckpointError;
+
+use crate::gguf::{Gguf, write::Writer};
+
+/// Whether a path is a folder with a model in it.
+#[must_use]
+pub fn is_checkpoint(path: &Path) -> bool {
+    path.join("config.json").is_file()
+}
+
+/// Opens a folder. Weights are not read yet.
+///
+/// # Errors
+/// When a file is missing or damaged, or the model is of a kind that this version does not read.
+pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
+    let config = config::Config::read(folder)?;
+    let files = files::Files::open(folder)?;
+    let mut writer = Writer::new();
+    config.write(&mut writer)?;
+    vocabulary::write(folder, &config, &mut writer)?;
+    let origins = tensors::write(&config, &files, &mut writer)?;
+    Gguf::assembled(&writer, origins).map_err(CheckpointError::Assembled)
+}
