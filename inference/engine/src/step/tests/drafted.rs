@@ -45,7 +45,7 @@ fn check(family: Family) {
     let by_itself = SchedulerLimits { sequences_max: 1, share: false, draft_tokens_max: 0, ..free };
     let want = alone(&mut engine(&models.0.path().join("target"), 1, by_itself), &requests);
     let many = SchedulerLimits { draft_tokens_max: 40, ..free };
-    let tight = SchedulerLimits { pages_max: 18, idle_pages_max: 12, batch_tokens_max: 64, ..many };
+    let tight = SchedulerLimits { pages_max: 12, idle_pages_max: 12, batch_tokens_max: 64, ..many };
     let plenty = pages(&target, 2000);
     // Draft model, its memory, microseconds that each look at the clock takes, and the share of its guesses that is
     // right, in percent.
