@@ -15,8 +15,8 @@ fn bad_command_lines_are_one_line() {
         (&["--lang", "ko", "run"], "오류: <MODEL>이 빠졌습니다. `ondol run --help`를 보세요"),
         (&["--lang", "fr", "list"], "error: --lang: 'fr' is not a language (ko or en)"),
         (
-            &["run", "m", "hi", "--think"],
-            "error: --think is not supported yet: models answer without a separate thinking part",
+            &["run", "m", "hi", "--think=much"],
+            "error: --think: 'much' is not true, false, low, medium or high",
         ),
         (&["run", "m", "hi", "--format", "xml"], "error: --format: 'xml' is not json or a JSON schema"),
         (
