@@ -112,7 +112,7 @@ fn narrowed(schema: &Value) -> Value {
         out.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
     let kinds: Vec<&str> =
-        ABOUT.iter().filter(|(_, words)| words.iter().any(|word| has(word))).map(|(kind, _)| *kind).collect();
+        ABOUT.iter().filter(|(_, words)| words.iter().any(&has)).map(|(kind, _)| *kind).collect();
     let typed = ["type", "enum", "const"].iter().any(has);
     if let ([kind], false) = (kinds.as_slice(), typed) {
         out.insert("type".to_owned(), Value::from(*kind));
