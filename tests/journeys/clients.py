@@ -584,7 +584,9 @@ def openai_errors(setup):
     refuses(openai.NotFoundError, "model_not_found",
             lambda: list(chat(model="no-such-model", messages=QUESTION, stream=True)))
     refuses(openai.NotFoundError, "model_not_found", lambda: client.models.retrieve("no-such-model"))
-    refuses(openai.BadRequestError, "unsupported_value", lambda: chat(model=setup.model, messages=QUESTION, service_tier="flex"))
+    refuses(openai.BadRequestError, "unsupported_value",
+            lambda: chat(model=setup.model, messages=QUESTION, service_tier="scale"))
+    chat(model=setup.model, messages=QUESTION, service_tier="flex", max_tokens=2)
     refuses(openai.BadRequestError, "empty_array", lambda: chat(model=setup.model, messages=[]))
     refuses(openai.BadRequestError, "decimal_above_max_value",
             lambda: chat(model=setup.model, messages=QUESTION, temperature=3))
