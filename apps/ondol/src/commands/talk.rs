@@ -29,6 +29,8 @@ pub(crate) fn run(context: &Context, backend: &Backend, session: &mut Session) -
         Prompt::Plain
     };
     loop {
+        // A press from before the question is not about its answer; one from right after it is.
+        talk.interrupt.take();
         match prompt.next(session.prompt())? {
             Typed::End => break,
             Typed::Interrupted => {
@@ -63,8 +65,6 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     fn view(&self, session: &Session) -> View {
-        // A press from before the question is not about its answer.
-        self.interrupt.take();
         View {
             terminal: self.context.terminal.measured_again(),
             word_wrap: session.word_wrap,

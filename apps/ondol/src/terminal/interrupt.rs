@@ -15,11 +15,7 @@ impl Interrupt {
         let seen = Arc::clone(&pressed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                while tokio::signal::ctrl_c().await.is_ok() {
-                    seen.store(true, Ordering::Relaxed);
-                }
-            });
+            runtime.block_on(presses(&seen));
         })?;
         Ok(Self(pressed))
     }
@@ -33,5 +29,22 @@ impl Interrupt {
     /// Takes a press, if there was one.
     pub(crate) fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Notes every press. One listener for all of them: with a new one for each, presses between two would be lost.
+#[cfg(unix)]
+async fn presses(seen: &AtomicBool) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut presses) = signal(SignalKind::interrupt()) else { return };
+    while presses.recv().await.is_some() {
+        seen.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(unix))]
+async fn presses(seen: &AtomicBool) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        seen.store(true, Ordering::Relaxed);
     }
 }
