@@ -3,17 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod support;
+
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use contract::{
-    BiasTarget, Event, EventSink, FinishReason, GenerateError, Generator, Input, LogitBias, Request,
-    TokenLogprob, Usage,
+    BiasTarget, Event, FinishReason, GenerateError, Generator, Input, LogitBias, Request, TokenLogprob, Usage,
 };
 use engine::{Host, HostConfig, LocatedModel, ModelSource};
 use kernels::BlockType;
 use seeded::Family;
+use support::Listener;
 
 struct One(std::path::PathBuf);
 
@@ -30,18 +32,6 @@ fn host(piece_tokens: usize) -> (tempfile::TempDir, Host) {
     std::fs::write(&path, seeded::tiny(Family::Llama, BlockType::F32)).unwrap();
     let config = HostConfig { threads: Some(1), batch_tokens_max: piece_tokens, ..HostConfig::default() };
     (dir, Host::new(Arc::new(One(path)), config))
-}
-
-struct Listener(Sender<Event>);
-
-impl EventSink for Listener {
-    fn send(&mut self, event: Event) -> bool {
-        self.0.send(event).is_ok()
-    }
-
-    fn is_open(&self) -> bool {
-        true
-    }
 }
 
 #[derive(Debug, PartialEq)]

@@ -4,15 +4,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use contract::{Event, EventSink, Finished, GenerateError, Generator, Input, LoadedModel, Request};
+use contract::{Event, Finished, GenerateError, Generator, Input, LoadedModel, Request};
 use engine::{DraftModel, Host, HostConfig, LocatedModel, ModelSource};
 use kernels::BlockType;
 use seeded::{Family, Shape};
+use support::Listener;
 
 /// Far longer than any answer takes: it only ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,18 +53,6 @@ fn folder() -> tempfile::TempDir {
 fn host(folder: &Path, draft: Option<(&'static str, bool)>) -> Host {
     let config = HostConfig { threads: Some(1), context_tokens: Some(256), ..HostConfig::default() };
     Host::new(Arc::new(Folder { path: folder.to_owned(), draft }), config)
-}
-
-struct Listener(Sender<Event>);
-
-impl EventSink for Listener {
-    fn send(&mut self, event: Event) -> bool {
-        self.0.send(event).is_ok()
-    }
-
-    fn is_open(&self) -> bool {
-        true
-    }
 }
 
 fn ask(host: &Host, seed: u64, temperature: f32) -> Result<Finished, GenerateError> {

@@ -3,16 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod support;
+
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use contract::{Event, EventSink, GenerateError, Generator, Input, Request, Usage};
+use contract::{Event, GenerateError, Generator, Input, Request, Usage};
 use engine::{Host, HostConfig, LocatedModel, ModelSource, PageShelf, PageStore};
 use kernels::{BlockType, KvType};
 use seeded::{Family, Shape};
+use support::Listener;
 use weights::packed::SourceVersion;
 
 /// What is kept: by all that it depends on, then by key.
@@ -67,18 +70,6 @@ impl ModelSource for Source {
 
     fn kept_pages(&self) -> Option<Arc<dyn PageStore>> {
         self.pages.clone().map(|pages| Arc::new(pages) as Arc<dyn PageStore>)
-    }
-}
-
-struct Listener(Sender<Event>);
-
-impl EventSink for Listener {
-    fn send(&mut self, event: Event) -> bool {
-        self.0.send(event).is_ok()
-    }
-
-    fn is_open(&self) -> bool {
-        true
     }
 }
 

@@ -3,19 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod support;
+
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use contract::{
-    Event, EventSink, FinishReason, Format, GenerateError, Generator, Input, Message, Request, Role,
-    ToolCallPart, ToolChoice, Usage,
+    Event, FinishReason, Format, GenerateError, Generator, Input, Message, Request, Role, ToolCallPart,
+    ToolChoice, Usage,
 };
 use engine::{Host, HostConfig, LocatedModel, ModelSource, TemplateChoice};
 use kernels::BlockType;
 use seeded::{Family, Shape};
 use serde_json::{Value, json};
+use support::Listener;
 
 /// One file, under many templates: the model's name is its template, `file` the file's own, `plain` none.
 struct Templates(std::path::PathBuf);
@@ -54,18 +57,6 @@ fn host() -> (tempfile::TempDir, Host) {
     std::fs::write(&path, shape.gguf()).unwrap();
     let config = HostConfig { threads: Some(2), models_max: 8, ..HostConfig::default() };
     (dir, Host::new(Arc::new(Templates(path)), config))
-}
-
-struct Listener(Sender<Event>);
-
-impl EventSink for Listener {
-    fn send(&mut self, event: Event) -> bool {
-        self.0.send(event).is_ok()
-    }
-
-    fn is_open(&self) -> bool {
-        true
-    }
 }
 
 #[derive(Debug, Default)]
