@@ -36,6 +36,18 @@ pub(super) fn json_if_there(path: &Path) -> Result<Option<Json>, CheckpointError
     if path.is_file() { json(path).map(Some) } else { Ok(None) }
 }
 
+/// A size that other sizes are divided by, or memory is taken for, before the model's own checks.
+fn sane(key: &str, size: u64) -> Result<u64, CheckpointError> {
+    const MOST: u64 = 1 << 18;
+    match size {
+        1..=MOST => Ok(size),
+        _ => Err(Config::wrong(
+            key,
+            format!("is {size}; it must be at least 1, and no real model has more than {MOST}"),
+        )),
+    }
+}
+
 /// What is known of a `model_type`.
 #[derive(Debug)]
 pub(super) struct Kind {
@@ -102,11 +114,12 @@ impl Config {
         })?;
         let mut config = Self { all, kind, model_type, heads: 0, kv_heads: 0, head_width: 0, layers: 0 };
         config.layers = config.required("num_hidden_layers")?;
-        config.heads = config.required("num_attention_heads")?;
-        config.kv_heads = config.u64("num_key_value_heads")?.unwrap_or(config.heads);
+        config.heads = sane("num_attention_heads", config.required("num_attention_heads")?)?;
+        let kv_heads = config.u64("num_key_value_heads")?.unwrap_or(config.heads);
+        config.kv_heads = sane("num_key_value_heads", kv_heads)?;
         config.head_width = match config.u64("head_dim")? {
-            Some(given) => given,
-            None => config.required("hidden_size")? / config.heads.max(1),
+            Some(given) => sane("head_dim", given)?,
+            None => sane("hidden_size", config.required("hidden_size")?)? / config.heads,
         };
         Ok(config)
     }

@@ -32,7 +32,7 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 const CUTS: [(&str, &str); 4] =
     [(LLAMA3, "llama-bpe"), (QWEN2, "qwen2"), (GPT4O, "gpt-4o"), (TEKKEN, "tekken")];
 
-/// Writes vocabulary, merges, special tokens and chat template. A folder without a tokenizer gives a model without one.
+/// Writes vocabulary, merges, special tokens and chat template.
 pub(super) fn write(folder: &Path, config: &Config, writer: &mut Writer) -> Result<(), CheckpointError> {
     let path = folder.join("tokenizer.json");
     if !path.is_file() {
@@ -92,9 +92,10 @@ impl Vocabulary {
         let added = tokenizer.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         let ids = vocab.values().chain(added.iter().filter_map(|token| token.get("id")));
         let highest = ids.filter_map(Json::as_u64).max().ok_or_else(|| wrong("it has no tokens"))?;
-        let count = (highest + 1).max(size.unwrap_or(0));
-        let count = usize::try_from(count).ok().filter(|count| *count <= TOKENS_MAX);
-        let count = count.ok_or_else(|| wrong(format!("a token has the id {highest}")))?;
+        let claimed = highest.saturating_add(1).max(size.unwrap_or(0));
+        let count = usize::try_from(claimed).ok().filter(|count| *count <= TOKENS_MAX);
+        let count = count
+            .ok_or_else(|| wrong(format!("it claims {claimed} tokens, more than any real vocabulary has")))?;
         let mut out = Self { tokens: vec![String::new(); count], types: vec![UNUSED; count] };
         for (text, id) in vocab {
             let is_byte = byte_fallback && text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
