@@ -160,7 +160,7 @@ impl Loaded {
             model: located.name.clone(),
             message: with_causes(error),
         };
-        let file = Gguf::open(&located.path).map_err(|error| failed(&error))?;
+        let file = weights::open(&located.path).map_err(|error| failed(&error))?;
         // The tokenizer takes longest and needs only the metadata: it is built beside the weights.
         let (model, tokenizer) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| Tokenizer::from_gguf(file.metadata()));

@@ -17,6 +17,7 @@ pub mod checkpoint;
 mod error;
 pub mod gguf;
 mod map;
+mod open;
 pub mod packed;
 pub mod page_file;
 
@@ -24,4 +25,5 @@ pub use checkpoint::CheckpointError;
 pub use error::{FileKind, GgufError, MetadataError};
 pub use gguf::{Array, Gguf, Metadata, NumberArray, StringArray, Tensor, Value, ValueType, View};
 pub use map::{FileStamp, TimeStamp};
+pub use open::{OpenError, open};
 pub use packed::{PackedError, PackedFile};

@@ -35,12 +35,27 @@ pub struct FileStamp {
 pub type TimeStamp = (i64, u32);
 
 impl FileStamp {
-    /// Of the file at a path, links followed.
+    /// Of the file at a path, links followed; of a folder, of its files of weights together.
     ///
     /// # Errors
     /// What the system says.
     pub fn of(path: &Path) -> io::Result<Self> {
-        std::fs::metadata(path).map(|metadata| Self::of_metadata(&metadata))
+        if !path.is_dir() {
+            return std::fs::metadata(path).map(|metadata| Self::of_metadata(&metadata));
+        }
+        let files = crate::checkpoint::weight_files(path).map_err(io::Error::other)?;
+        let stamps = files.iter().map(|file| Self::of(file)).collect::<io::Result<Vec<_>>>()?;
+        Self::together(&stamps).ok_or_else(|| io::Error::other("the folder has no files of weights"))
+    }
+
+    /// Of several files: all their bytes, and the latest times. `None` for none.
+    #[must_use]
+    pub fn together(stamps: &[Self]) -> Option<Self> {
+        stamps.iter().copied().reduce(|all, one| Self {
+            size: all.size.saturating_add(one.size),
+            modified: all.modified.max(one.modified),
+            changed: all.changed.max(one.changed),
+        })
     }
 
     /// Whether the file was last touched at least so long before that moment: the clocks of file systems are coarse, and

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use contract::GenerateError;
 use kernels::{Batch, Compute, Cpu};
 use model::Model;
-use weights::{Gguf, Metadata};
+use weights::Metadata;
 
 use super::shelf::Shelf;
 use super::{Costs, Draft, KV_TYPE};
@@ -61,7 +61,7 @@ impl Draft {
             draft: draft.name.clone(),
             reason: with_causes(error),
         };
-        let file = Gguf::open(&draft.path).map_err(|error| failed(&error))?;
+        let file = weights::open(&draft.path).map_err(|error| failed(&error))?;
         let common = agree(&draft.name, file.metadata(), target)?;
         let kept = packed.and_then(|packed| packed.find(&draft.path, &file));
         let (model, parts) =

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use contract::{Event as Told, EventSink, GenerateError, KeepAlive, LoadedModel, Request};
 use model::Footprint;
-use weights::Gguf;
 
 use super::loader::{Loader, Shared};
 use super::residents::{Action, Bounds, Event, ModelId, Refusal, Residents, Ticket};
@@ -233,7 +232,7 @@ impl Desk {
             message: crate::loaded::with_causes(error),
         };
         caught(|| {
-            let file = Gguf::open(&located.path).map_err(|error| failed(&error))?;
+            let file = weights::open(&located.path).map_err(|error| failed(&error))?;
             let footprint = Footprint::of(&file).map_err(|error| failed(&error))?;
             let draft = draft(located, &footprint)?;
             Ok(room(&footprint, draft.as_ref(), &wishes))
@@ -369,7 +368,7 @@ fn draft(located: &LocatedModel, footprint: &Footprint) -> Result<Option<Footpri
         let (draft, reason) = (draft.name.clone(), crate::loaded::with_causes(error));
         DraftError::Load { draft, reason }.of_model(&located.name)
     };
-    let read = Gguf::open(&draft.path).map_err(|error| failed(&error));
+    let read = weights::open(&draft.path).map_err(|error| failed(&error));
     match read.and_then(|file| Footprint::of(&file).map_err(|error| failed(&error))) {
         Ok(of_draft) if draft.required || is_small_enough(&of_draft, footprint) => Ok(Some(of_draft)),
         Err(error) if draft.required => Err(error),

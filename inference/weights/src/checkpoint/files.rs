@@ -10,7 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
 
 use super::error::CheckpointError;
-use crate::map::MappedFile;
+use crate::map::{FileStamp, MappedFile};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -36,20 +36,22 @@ impl Stored {
 /// All tensors of a folder, by name.
 pub(super) struct Files {
     pub tensors: BTreeMap<String, Arc<Stored>>,
+    /// Which versions of the files these are, in their order.
+    pub stamps: Vec<FileStamp>,
 }
 
 impl Files {
     pub(super) fn open(folder: &Path) -> Result<Self, CheckpointError> {
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut stamps) = (BTreeMap::new(), Vec::new());
         for name in names(folder)? {
-            read(&folder.join(name), &mut tensors)?;
+            stamps.push(read(&folder.join(name), &mut tensors)?);
         }
-        Ok(Self { tensors })
+        Ok(Self { tensors, stamps })
     }
 }
 
 /// The files that hold weights.
-fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
     let index = folder.join(INDEX);
     if !index.is_file() {
         return match folder.join(SINGLE).is_file() {
@@ -81,7 +83,7 @@ fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
     Ok(files)
 }
 
-fn read(path: &Path, tensors: &mut BTreeMap<String, Arc<Stored>>) -> Result<(), CheckpointError> {
+fn read(path: &Path, tensors: &mut BTreeMap<String, Arc<Stored>>) -> Result<FileStamp, CheckpointError> {
     let file =
         MappedFile::open(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     let file = Arc::new(file);
@@ -110,5 +112,5 @@ fn read(path: &Path, tensors: &mut BTreeMap<String, Arc<Stored>>) -> Result<(), 
             return Err(damaged(format!("the tensor {name} is in two files")));
         }
     }
-    Ok(())
+    Ok(file.stamp())
 }

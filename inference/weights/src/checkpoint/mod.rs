@@ -13,7 +13,7 @@ mod files;
 mod tensors;
 mod vocabulary;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use error::CheckpointError;
 
@@ -36,5 +36,13 @@ pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
     config.write(&mut writer)?;
     vocabulary::write(folder, &config, &mut writer)?;
     let origins = tensors::write(&config, &files, &mut writer)?;
-    Gguf::assembled(&writer, origins).map_err(CheckpointError::Assembled)
+    Gguf::assembled(&writer, origins, files.stamps).map_err(CheckpointError::Assembled)
+}
+
+/// The files in which the weights of a folder lie.
+///
+/// # Errors
+/// When there are none, or the index of them is damaged.
+pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    Ok(files::names(folder)?.iter().map(|name| folder.join(name)).collect())
 }

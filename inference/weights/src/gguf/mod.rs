@@ -37,6 +37,8 @@ struct Inner {
     file: Storage,
     /// The same file, when it is mapped.
     mapped: Option<Arc<MappedFile>>,
+    /// Which versions of files on disk hold the weights, in their order.
+    stamps: Vec<FileStamp>,
     version: u32,
     metadata: Metadata,
     /// Where the descriptions end.
@@ -145,10 +147,17 @@ impl Gguf {
         (*self.0.file).as_ref().get(..self.0.header_bytes).unwrap_or_default()
     }
 
-    /// Which version of a file on disk this is, as it was when it was opened. `None` for one in memory.
+    /// Which version of a file on disk this is, or of several together, as they were when they were opened. `None` for one
+    /// in memory.
     #[must_use]
     pub fn stamp(&self) -> Option<FileStamp> {
-        Some(self.0.mapped.as_ref()?.stamp())
+        FileStamp::together(&self.0.stamps)
+    }
+
+    /// The same of each file of weights: one for a GGUF file, as many as a folder has.
+    #[must_use]
+    pub fn stamps(&self) -> &[FileStamp] {
+        &self.0.stamps
     }
 
     /// GGUF version of the file: 2 or 3.
@@ -159,13 +168,18 @@ impl Gguf {
 
     fn read(file: Storage, mapped: Option<Arc<MappedFile>>) -> Result<Self, GgufError> {
         let len = (*file).as_ref().len();
-        Self::read_placed(file, mapped, len, Vec::new())
+        let stamps = mapped.iter().map(|mapped| mapped.stamp()).collect();
+        Self::read_placed(file, mapped, len, Vec::new(), stamps)
     }
 
     /// A model whose pairs and tensors a writer has, with the tensors' bytes from elsewhere: one origin for each tensor, in
-    /// their order. It is what reading the written file would give.
-    pub(crate) fn assembled(writer: &write::Writer, origins: Vec<Origin>) -> Result<Self, GgufError> {
-        Self::read_placed(Arc::new(writer.header()), None, usize::MAX, origins)
+    /// their order. It is what reading the written file would give. `stamps`: of the files where the bytes are.
+    pub(crate) fn assembled(
+        writer: &write::Writer,
+        origins: Vec<Origin>,
+        stamps: Vec<FileStamp>,
+    ) -> Result<Self, GgufError> {
+        Self::read_placed(Arc::new(writer.header()), None, usize::MAX, origins, stamps)
     }
 
     /// Reads a file of which so many bytes exist.
@@ -174,6 +188,7 @@ impl Gguf {
         mapped: Option<Arc<MappedFile>>,
         len: usize,
         origins: Vec<Origin>,
+        stamps: Vec<FileStamp>,
     ) -> Result<Self, GgufError> {
         let bytes: &[u8] = (*file).as_ref();
         let mut cursor = Cursor::new(bytes, 0);
@@ -195,7 +210,17 @@ impl Gguf {
         tensor::check_overlap(&tensors)?;
         let by_name = tensor::index(&tensors)?;
         let version = header.version;
-        Ok(Self(Arc::new(Inner { version, metadata, header_bytes, tensors, by_name, file, mapped, origins })))
+        Ok(Self(Arc::new(Inner {
+            version,
+            metadata,
+            header_bytes,
+            tensors,
+            by_name,
+            file,
+            mapped,
+            stamps,
+            origins,
+        })))
     }
 }
 

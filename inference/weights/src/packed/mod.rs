@@ -19,13 +19,15 @@ use kernels::{BlockType, OwnForm, Storage};
 
 pub use error::PackedError;
 pub use image::{Image, Part};
+use sum::Sum;
 pub use sum::sum;
 
 use crate::gguf::Gguf;
 use crate::map::{FileStamp, MappedFile};
 use table::{Header, Table};
 
-/// A version of a model's file: what the file system says of it, and the sum of its header.
+/// A version of a model's file: what the file system says of it, and the sum of its header. Of a folder: what the file
+/// system says of its files of weights together, and the sum of the header that was made of it and of what is said of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceVersion {
     pub stamp: FileStamp,
@@ -36,7 +38,20 @@ impl SourceVersion {
     /// Of a mapped file; `None` for one in memory.
     #[must_use]
     pub fn of(file: &Gguf) -> Option<Self> {
-        Some(Self { stamp: file.stamp()?, header_sum: sum(file.header()) })
+        let stamp = file.stamp()?;
+        let mut header_sum = Sum::new();
+        header_sum.add(file.header());
+        // One file's stamp says all there is to say.
+        if file.stamps().len() > 1 {
+            for FileStamp { size, modified, changed } in file.stamps() {
+                header_sum.add(&size.to_le_bytes());
+                for (seconds, nanos) in [modified, changed] {
+                    header_sum.add(&seconds.to_le_bytes());
+                    header_sum.add(&nanos.to_le_bytes());
+                }
+            }
+        }
+        Some(Self { stamp, header_sum: header_sum.value() })
     }
 }
 
