@@ -133,13 +133,17 @@ pub struct AttentionShape {
     pub soft_cap: f32,
 }
 
-/// The activation of a gated feed-forward.
+/// The activation of a feed-forward, gated or plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// x·sigmoid(x).
     Silu,
     /// The tanh form of GELU.
     GeluTanh,
+    /// GELU itself, ½x(1 + erf(x/√2)).
+    Gelu,
+    /// max(x, 0).
+    Relu,
 }
 
 /// A device that computes decoder steps.
@@ -205,7 +209,17 @@ pub trait Compute {
         out: &mut Self::Activation,
     );
 
-    /// The same in place for each head of each row; the gain has the head's width.
+    /// `out = (x − mean(x)) / sqrt(variance(x) + ε) · gain + bias` for each row.
+    fn layer_norm(
+        &mut self,
+        x: &Self::Activation,
+        gain: &Self::Vector,
+        bias: Option<&Self::Vector>,
+        epsilon: f32,
+        out: &mut Self::Activation,
+    );
+
+    /// As [`Compute::rms_norm`] in place for each head of each row; the gain has the head's width.
     fn rms_norm_heads(&mut self, x: &mut Self::Activation, gain: &Self::Vector, epsilon: f32);
 
     /// `out[t][r] = Σ_k weight[r][k] · x[t][k]`.
@@ -249,6 +263,9 @@ pub trait Compute {
         q: &Self::Activation,
         out: &mut Self::Activation,
     );
+
+    /// `x = act(x)`.
+    fn activate(&mut self, kind: Gate, x: &mut Self::Activation);
 
     /// `gate = act(gate) · up`.
     fn gate(&mut self, kind: Gate, gate: &mut Self::Activation, up: &Self::Activation);

@@ -336,6 +336,25 @@ impl Compute for Cpu {
         });
     }
 
+    fn layer_norm(
+        &mut self,
+        x: &Rows,
+        gain: &Vec<f32>,
+        bias: Option<&Vec<f32>>,
+        epsilon: f32,
+        out: &mut Rows,
+    ) {
+        assert!(x.width == out.width && gain.len() == x.width, "norm of {} by {}", x.width, gain.len());
+        assert!(bias.is_none_or(|bias| bias.len() == x.width), "biases for {}", x.width);
+        out.resize(x.rows);
+        let (level, shape) = (self.level, out.tiles(x.rows_a_task(), x.width));
+        self.pool.for_tiles(out.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                arch::layer_norm(level, x.row(row), gain, bias.map(Vec::as_slice), epsilon, tile.row(row));
+            }
+        });
+    }
+
     fn rms_norm_heads(&mut self, x: &mut Rows, gain: &Vec<f32>, epsilon: f32) {
         assert!(x.width.is_multiple_of(gain.len()), "heads of {} in {}", gain.len(), x.width);
         let (level, shape) = (self.level, x.tiles(x.rows_a_task(), x.width));
@@ -448,6 +467,15 @@ impl Compute for Cpu {
         let AttentionShape { heads, kv_heads, head_width, .. } = *shape;
         assert!(q.width == heads * head_width && out.width == q.width && heads.is_multiple_of(kv_heads));
         self.attend(pages, *shape, batch, q, out);
+    }
+
+    fn activate(&mut self, kind: Gate, x: &mut Rows) {
+        let (level, shape) = (self.level, x.tiles(x.rows_a_task(), x.width));
+        self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                arch::activate(level, kind, tile.row(row));
+            }
+        });
     }
 
     fn gate(&mut self, kind: Gate, gate: &mut Rows, up: &Rows) {

@@ -43,16 +43,52 @@ pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
     x.iter().zip(gain).map(|(x, gain)| (f64::from(*x) * scale * f64::from(*gain)) as f32).collect()
 }
 
-/// `act(gate) · up`.
+/// `(x − mean) / sqrt(variance + ε) · gain + bias`.
 #[must_use]
-pub fn gate(kind: Gate, gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let act = |x: f64| match kind {
+pub fn layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, epsilon: f32) -> Vec<f32> {
+    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
+    let apart: Vec<f64> = x.iter().map(|x| f64::from(*x) - mean).collect();
+    let variance = apart.iter().map(|apart| apart * apart).sum::<f64>() / x.len() as f64;
+    let scale = 1.0 / (variance + f64::from(epsilon)).sqrt();
+    let bias = |i: usize| bias.map_or(0.0, |bias| f64::from(bias[i]));
+    let normed = apart.iter().zip(gain).enumerate();
+    normed.map(|(i, (apart, gain))| (apart * scale * f64::from(*gain) + bias(i)) as f32).collect()
+}
+
+/// An activation.
+#[must_use]
+pub fn activation(kind: Gate, x: f32) -> f32 {
+    act(kind, f64::from(x)) as f32
+}
+
+fn act(kind: Gate, x: f64) -> f64 {
+    match kind {
         Gate::Silu => x / (1.0 + (-x).exp()),
         Gate::GeluTanh => {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
         }
-    };
-    gate.iter().zip(up).map(|(g, u)| (act(f64::from(*g)) * f64::from(*u)) as f32).collect()
+        Gate::Gelu => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+        Gate::Relu => x.max(0.0),
+    }
+}
+
+/// 2/√π · Σ (−1)ⁿ x^(2n+1) / (n!(2n+1)); beyond 5 it is 1 but for 1.5e-12.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut power, mut sum) = (x, x);
+    for n in 1..200 {
+        power *= -x * x / f64::from(n);
+        sum += power / f64::from(2 * n + 1);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+/// `act(gate) · up`.
+#[must_use]
+pub fn gate(kind: Gate, gate: &[f32], up: &[f32]) -> Vec<f32> {
+    gate.iter().zip(up).map(|(g, u)| (act(kind, f64::from(*g)) * f64::from(*u)) as f32).collect()
 }
 
 /// One head turned by its position.

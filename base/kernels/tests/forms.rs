@@ -225,7 +225,14 @@ fn norms_and_gates() {
                 cpu.rms_norm(&device_x, &gain, 1e-5, &mut out);
                 let want: Vec<f32> = x.iter().flat_map(|x| reference::rms_norm(x, &gain, 1e-5)).collect();
                 close("norm", &download(&mut cpu, &out), &want, 1e-5);
-                for kind in [Gate::Silu, Gate::GeluTanh] {
+                for bias in [None, Some(&y[0])] {
+                    cpu.layer_norm(&device_x, &gain, bias, 1e-5, &mut out);
+                    let bias = bias.map(Vec::as_slice);
+                    let want = |x: &Vec<f32>| reference::layer_norm(x, &gain, bias, 1e-5);
+                    let want: Vec<f32> = x.iter().flat_map(want).collect();
+                    close("layer norm", &download(&mut cpu, &out), &want, 2e-5);
+                }
+                for kind in [Gate::Silu, Gate::GeluTanh, Gate::Gelu, Gate::Relu] {
                     let scaled: Vec<Vec<f32>> =
                         x.iter().map(|row| row.iter().map(|value| value * 30.0).collect()).collect();
                     let mut gate = upload(&mut cpu, &scaled);
@@ -233,6 +240,11 @@ fn norms_and_gates() {
                     let want: Vec<f32> =
                         scaled.iter().zip(&y).flat_map(|(g, u)| reference::gate(kind, g, u)).collect();
                     close("gate", &download(&mut cpu, &gate), &want, 1e-5);
+                    let mut alone = upload(&mut cpu, &x);
+                    cpu.activate(kind, &mut alone);
+                    let want: Vec<f32> =
+                        x.iter().flatten().map(|x| reference::activation(kind, *x)).collect();
+                    close("activation", &download(&mut cpu, &alone), &want, 1e-6);
                 }
             }
             Ok(())

@@ -130,6 +130,46 @@ pub(crate) fn rms_norm<L: Lanes>(x: &[f32], gain: &[f32], epsilon: f32, out: &mu
     }
 }
 
+/// `out = (x − mean(x)) / sqrt(variance(x) + ε) · gain + bias`, over one row (Ba et al., 2016).
+#[inline(always)]
+pub(crate) fn layer_norm<L: Lanes>(
+    x: &[f32],
+    gain: &[f32],
+    bias: Option<&[f32]>,
+    epsilon: f32,
+    out: &mut [f32],
+) {
+    let (lanes, rest) = x.as_chunks::<16>();
+    let mut sums = L::zero();
+    for chunk in lanes {
+        sums = sums.add(L::load(chunk));
+    }
+    let mean = (sums.sum() + rest.iter().sum::<f32>()) / x.len() as f32;
+    // A second pass: the difference of two large sums would lose what a small variance is made of.
+    let mut squares = L::zero();
+    for chunk in lanes {
+        let apart = L::load(chunk).add(L::splat(-mean));
+        squares = squares.fma(apart, apart);
+    }
+    let mut total = squares.sum();
+    for value in rest {
+        total += (value - mean) * (value - mean);
+    }
+    let scale = 1.0 / (total / x.len() as f32 + epsilon).sqrt();
+    match bias {
+        Some(bias) => {
+            for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
+                *out = (x - mean) * scale * gain + bias;
+            }
+        }
+        None => {
+            for ((out, x), gain) in out.iter_mut().zip(x).zip(gain) {
+                *out = (x - mean) * scale * gain;
+            }
+        }
+    }
+}
+
 /// e^x: range reduction to |r| ≤ ln 2 / 2 and a polynomial of degree 6; relative error below 3e-7, tested.
 /// Plain multiplications and additions, so that a loop of it becomes vector code and gives the same bits everywhere.
 #[inline(always)]
@@ -156,19 +196,70 @@ pub(crate) fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn gate<L: Lanes>(kind: Gate, gate: &mut [f32], up: &[f32]) {
     match kind {
-        Gate::Silu => {
-            for (g, u) in gate.iter_mut().zip(up) {
-                *g = *g / (1.0 + exp(-*g)) * u;
-            }
-        }
-        Gate::GeluTanh => {
-            for (g, u) in gate.iter_mut().zip(up) {
-                // ½x(1 + tanh y) = x·sigmoid(2y), y = √(2/π)(x + 0.044715x³) (Hendrycks & Gimpel, 2016).
-                let y = 0.797_884_6 * (*g + 0.044_715 * *g * *g * *g);
-                *g = *g / (1.0 + exp(-2.0 * y)) * u;
-            }
-        }
+        Gate::Silu => gate_with(silu, gate, up),
+        Gate::GeluTanh => gate_with(gelu_tanh, gate, up),
+        Gate::Gelu => gate_with(gelu, gate, up),
+        Gate::Relu => gate_with(relu, gate, up),
     }
+}
+
+#[inline(always)]
+fn gate_with(act: impl Fn(f32) -> f32, gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.iter_mut().zip(up) {
+        *g = act(*g) * u;
+    }
+}
+
+/// `x = act(x)`, element by element.
+#[inline(always)]
+pub(crate) fn activate<L: Lanes>(kind: Gate, x: &mut [f32]) {
+    match kind {
+        Gate::Silu => activate_with(silu, x),
+        Gate::GeluTanh => activate_with(gelu_tanh, x),
+        Gate::Gelu => activate_with(gelu, x),
+        Gate::Relu => activate_with(relu, x),
+    }
+}
+
+#[inline(always)]
+fn activate_with(act: impl Fn(f32) -> f32, x: &mut [f32]) {
+    for x in x {
+        *x = act(*x);
+    }
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// ½x(1 + tanh y) = x·sigmoid(2y), y = √(2/π)(x + 0.044715x³) (Hendrycks & Gimpel, 2016).
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    let y = 0.797_884_6 * (x + 0.044_715 * x * x * x);
+    x / (1.0 + exp(-2.0 * y))
+}
+
+/// ½x(1 + erf(x/√2)).
+///
+/// With z = |x|/√2 and t = 1/(1 + pz), erfc(z) = (a₁t + … + a₅t⁵)·e^(−z²) within 1.5e-7 (Abramowitz & Stegun, 1964,
+/// 7.1.26); what is below zero takes half of that itself, so that small results keep their digits.
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let mut p = 1.061_405_4;
+    p = p * t - 1.453_152;
+    p = p * t + 1.421_413_7;
+    p = p * t - 0.284_496_74;
+    p = p * t + 0.254_829_6;
+    let beyond = 0.5 * p * t * exp(-z * z);
+    x * if x < 0.0 { beyond } else { 1.0 - beyond }
+}
+
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x > 0.0 { x } else { 0.0 }
 }
 
 /// f32 to binary16, rounded to nearest even.

@@ -134,6 +134,8 @@ macro_rules! with_loops {
             fn loops::matmul(task: &MatmulTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
             fn attention::attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, part: Part<'_, '_>);
             fn loops::rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
+            fn loops::layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, epsilon: f32, out: &mut [f32]);
+            fn loops::activate(kind: Gate, x: &mut [f32]);
             fn loops::gate(kind: Gate, gate: &mut [f32], up: &[f32]);
             fn loops::unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
             fn loops::to_f16(from: &[f32], to: &mut [u16]);
