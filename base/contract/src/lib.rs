@@ -4,16 +4,21 @@
 //! In every journey this crate stands in the middle. It deliberately does nothing: no IO, no clock, no async.
 //! Tests: unit tests beside the types that have behaviour.
 
+pub mod embed;
 pub mod error;
 pub mod event;
 pub mod ports;
 pub mod request;
 
+pub use embed::{
+    EmbedInput, EmbedRequest, EmbedUsage, Embedding, Embeddings, RankMethod, Ranking, RerankRequest,
+    VectorsOf,
+};
 pub use error::GenerateError;
 pub use event::{
     Delta, Event, FinishReason, Finished, Started, TokenLogprob, ToolCallDelta, ToolCallPart, Usage,
 };
-pub use ports::{EventSink, Generator, LoadedModel};
+pub use ports::{Embedder, EventSink, Generator, LoadedModel, Reply, Reranker};
 pub use request::{
     BiasTarget, Format, Input, KeepAlive, Limits, LogitBias, Message, Priority, Request, Role, SamplerKind,
     Sampling, Thinking, ToolCall, ToolChoice,

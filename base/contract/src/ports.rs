@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::embed::{EmbedRequest, Embeddings, Ranking, RerankRequest};
+use crate::error::GenerateError;
 use crate::event::Event;
 use crate::request::Request;
 
@@ -16,6 +18,27 @@ pub trait Generator: Send + Sync {
 
     /// Takes a model out of memory once its running requests end. `false`: it was not loaded.
     fn unload(&self, model: &str) -> bool;
+}
+
+/// Something that turns texts into vectors.
+pub trait Embedder: Send + Sync {
+    /// Takes a request and returns at once; the answer is sent to `reply`, from another thread.
+    fn embed(&self, request: EmbedRequest, reply: Box<dyn Reply<Embeddings>>);
+}
+
+/// Something that says how well documents answer a query.
+pub trait Reranker: Send + Sync {
+    /// Takes a request and returns at once; the answer is sent to `reply`, from another thread.
+    fn rerank(&self, request: RerankRequest, reply: Box<dyn Reply<Ranking>>);
+}
+
+/// Where an answer goes that comes in one piece.
+pub trait Reply<T>: Send {
+    /// Delivers the answer without blocking.
+    fn send(self: Box<Self>, answer: Result<T, GenerateError>);
+
+    /// Whether anybody still waits; asked once a step. When nobody does, the request is dropped.
+    fn is_open(&self) -> bool;
 }
 
 /// Where the events of one request go.
