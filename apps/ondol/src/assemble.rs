@@ -18,6 +18,9 @@ use crate::memory;
 use crate::packed::Keeper;
 use crate::parameters::Parameters;
 use crate::settings::Settings;
+use crate::terminal::failure::Failure;
+use crate::terminal::messages::Message;
+use crate::terminal::output::Terminal;
 
 /// The model store.
 pub(crate) fn store(settings: &Settings) -> anyhow::Result<Arc<Store>> {
@@ -171,10 +174,26 @@ pub(crate) fn drafted(
     Ok(Arc::new(Drafted { source, names, drafts }))
 }
 
-/// Whether a model's name is a path: it ends as model files do, or begins as paths do.
+/// The path that a model's name is, if it is one; a file or a folder must be there.
+pub(crate) fn model_path(terminal: Terminal, model: &str) -> anyhow::Result<Option<&Path>> {
+    let path = Path::new(model);
+    if !is_file_name(model) {
+        return Ok(None);
+    }
+    // Anything but a folder is opened as a file, pipes and the like among them, and says itself why it is none.
+    if !path.exists() {
+        return Err(Failure::new(terminal.say(Message::FileNotFound, &[("path", model)])).into());
+    }
+    Ok(Some(path))
+}
+
+/// Whether a model's name is a path: it ends as model files or folders do, or begins as paths do.
 pub(crate) fn is_file_name(model: &str) -> bool {
-    let ends = Path::new(model).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-    ends || model.starts_with("./")
+    let ending = Path::new(model).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let ends = ["gguf", "safetensors"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+        || model.ends_with(['/', std::path::MAIN_SEPARATOR]);
+    ends || [".", ".."].contains(&model)
+        || model.starts_with("./")
         || model.starts_with("../")
         || model.starts_with('/')
         || model.starts_with(".\\")
@@ -220,6 +239,9 @@ mod tests {
             ("tiny.gguf", true),
             ("/models/x.GGUF", true),
             ("../x", true),
+            ("models/", true),
+            (".", true),
+            ("x/model.safetensors", true),
             ("smollm2", false),
             ("gemma3:270m", false),
             ("library/gemma3:270m", false),

@@ -1,6 +1,7 @@
 //! The models that commands speak of: those of the local store, or those of a server on another machine when the user
 //! named one. One set of operations over both; what comes back is what the screens show.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -94,6 +95,11 @@ impl Library {
             }
             Self::Remote(remote) => Ok(Shown::of_wire(&remote.show(model, verbose)?)),
         }
+    }
+
+    /// All about a file or folder, wherever it lies.
+    pub(crate) fn show_path(path: &Path, verbose: bool) -> anyhow::Result<Shown> {
+        Ok(Shown::of_details(ModelDetails::of_path(path, verbose)?))
     }
 
     /// Whether there is such a model. Reads no weights.

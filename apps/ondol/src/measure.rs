@@ -145,7 +145,7 @@ pub(crate) fn run(
     let first_token = began.elapsed();
 
     let trained = loaded.model.shape().context_tokens as usize;
-    let file = Gguf::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = weights::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     bench.streamed_bytes = streamed_bytes(&file);
     let mut runs = Vec::new();
     let mut peak = None;

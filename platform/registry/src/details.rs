@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use weights::{Array, Gguf, Metadata, Value};
 
-use crate::entry::ModelEntry;
+use crate::entry::{ModelEntry, Origin, TemplateDialect, WeightsFormat};
 use crate::error::RegistryError;
+use crate::folder;
+use crate::manifest::InPlace;
+use crate::name::ModelName;
 use crate::quantization;
 
 /// Elements of a metadata array that are shown unless everything is asked for.
@@ -88,12 +91,43 @@ impl About {
 }
 
 impl ModelDetails {
+    /// Of a file or folder where it lies, in no store: without name and digest. `whole`: arrays are not cut.
+    ///
+    /// # Errors
+    /// When it is no model.
+    pub fn of_path(path: &Path, whole: bool) -> Result<Self, RegistryError> {
+        let about = About::of(&open(path)?);
+        let (_, mut size_bytes) = InPlace::look(path).map_err(RegistryError::io("read", path))?;
+        if path.is_dir() {
+            size_bytes = folder::size_bytes_of(path)?;
+        }
+        let read = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        Self::read(
+            ModelEntry {
+                name: ModelName::of_path(path),
+                path: path.to_owned(),
+                format: WeightsFormat::of(path),
+                digest: String::new(),
+                size_bytes,
+                modified: read.map_err(RegistryError::io("read", path))?,
+                origin: Origin::File,
+                template: None,
+                template_dialect: TemplateDialect::Jinja,
+                system: None,
+                parameters: Vec::new(),
+                licence: about.licence,
+                family: about.family,
+                parameter_size: about.parameter_size,
+                quantization: about.quantization,
+                context_length: about.context_length,
+            },
+            whole,
+        )
+    }
+
     /// Reads the header of the entry's file. `whole`: arrays are not cut.
     pub(crate) fn read(entry: ModelEntry, whole: bool) -> Result<Self, RegistryError> {
-        let file = Gguf::open(&entry.path).map_err(|error| RegistryError::NotGguf {
-            path: entry.path.clone(),
-            reason: error.to_string(),
-        })?;
+        let file = open(&entry.path)?;
         let metadata = file.metadata();
         let architecture = text(metadata, "general.architecture").unwrap_or_default();
         let mut cut = Vec::new();
@@ -131,6 +165,16 @@ impl ModelDetails {
 /// added here when the server does them, not when a model claims them.
 fn capabilities(_architecture: &str) -> Vec<String> {
     vec!["completion".to_owned()]
+}
+
+/// Opens a model's file or folder.
+pub(crate) fn open(path: &Path) -> Result<Gguf, RegistryError> {
+    weights::open(path).map_err(|error| match error {
+        weights::OpenError::Folder(error) => {
+            RegistryError::BadFolder { path: path.to_owned(), reason: error.to_string() }
+        }
+        other => RegistryError::NotGguf { path: path.to_owned(), reason: other.to_string() },
+    })
 }
 
 pub(crate) fn ensure_magic(path: &Path) -> Result<(), RegistryError> {

@@ -1,6 +1,6 @@
 //! A model of the store, as the rest of the house sees it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,9 @@ use crate::name::ModelName;
 #[non_exhaustive]
 pub struct ModelEntry {
     pub name: ModelName,
-    /// The GGUF file.
+    /// The GGUF file, or the folder with safetensors.
     pub path: PathBuf,
+    pub format: WeightsFormat,
     /// `sha256:<hex>` of the weights.
     pub digest: String,
     pub size_bytes: u64,
@@ -35,6 +36,32 @@ pub struct ModelEntry {
     /// For example `Q4_K_M`.
     pub quantization: Option<String>,
     pub context_length: Option<u64>,
+}
+
+/// The form in which weights lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightsFormat {
+    #[default]
+    Gguf,
+    /// A folder as Hugging Face keeps models.
+    Safetensors,
+}
+
+impl WeightsFormat {
+    /// Of what lies at a path.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        if path.is_dir() { Self::Safetensors } else { Self::Gguf }
+    }
+
+    /// As Ollama's dialect calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gguf => "gguf",
+            Self::Safetensors => "safetensors",
+        }
+    }
 }
 
 /// The language a stored template is written in.

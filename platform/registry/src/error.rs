@@ -23,7 +23,7 @@ pub enum RegistryError {
     #[error("model '{name}' belongs to Ollama's models folder, which is only read; remove it with Ollama")]
     ReadOnly { name: String },
     /// An imported file is no longer what was imported.
-    #[error("the file {} of model '{name}' has changed or is gone since it was imported; import it again", path.display())]
+    #[error("model '{name}' at {} has changed or is gone since it was imported; import it again", path.display())]
     Changed { name: String, path: PathBuf },
     /// Not a model file.
     #[error("{} is not a GGUF model file: {reason}", path.display())]
@@ -42,6 +42,9 @@ pub enum RegistryError {
         needed_bytes: Option<u64>,
         free_bytes: u64,
     },
+    /// A folder that is no model.
+    #[error("the folder {} cannot be used as a model: {reason}", path.display())]
+    BadFolder { path: PathBuf, reason: String },
     /// A package client is not on this machine.
     #[error("{client} is not installed: {hint}")]
     NoClient { client: &'static str, hint: &'static str },

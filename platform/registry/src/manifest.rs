@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::disk;
 use crate::entry::{Origin, TemplateDialect};
 use crate::error::RegistryError;
+use crate::folder::FolderFile;
 
 /// The version of this format that is written, and the newest that is read.
 const SCHEMA: u32 = 1;
@@ -40,13 +41,16 @@ pub(crate) struct Weights {
     /// Set for a file that stays where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_place: Option<InPlace>,
+    /// Set for a folder that stays where it is: its files, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<FolderFile>,
 }
 
-/// A file outside the store, and what it looked like.
+/// A file or folder outside the store, and what it looked like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct InPlace {
     pub(crate) path: PathBuf,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970; of a folder its own time, which says nothing of its files.
     pub(crate) modified_ns: i64,
 }
 

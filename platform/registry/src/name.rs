@@ -5,6 +5,7 @@
 //! grammar is what keeps it from leaving the store, and a property test holds that.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// Where a name without a host comes from.
@@ -63,6 +64,17 @@ impl ModelName {
         }
         let own = str::to_owned;
         Ok(Self { host: own(host), namespace: own(namespace), model: own(model), tag: own(tag) })
+    }
+
+    /// A name for a file or folder that has none: its own, without what names may not hold.
+    pub(crate) fn of_path(path: &Path) -> Self {
+        let own = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let held = |byte: char| byte.is_ascii_alphanumeric() || "._-".contains(byte);
+        let own: String = own.chars().filter(|c| held(*c)).take(PART_BYTES_MAX).collect();
+        let own = own.trim_matches(['.', '-']);
+        let model = if is_part(own) { own } else { "model" }.to_owned();
+        let [host, namespace, tag] = [DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG].map(str::to_owned);
+        Self { host, namespace, model, tag }
     }
 
     #[must_use]

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::blob::names_in;
 use crate::digest::Digest;
-use crate::entry::{ModelEntry, Origin, TemplateDialect};
+use crate::entry::{ModelEntry, Origin, TemplateDialect, WeightsFormat};
 use crate::error::RegistryError;
 use crate::manifest::{Extras, MANIFEST_BYTES_MAX, read_small};
 use crate::name::ModelName;
@@ -193,6 +193,7 @@ impl OllamaFolder {
         Ok(ModelEntry {
             name: name.clone(),
             path,
+            format: WeightsFormat::Gguf,
             digest: weights.digest.to_string(),
             size_bytes: weights.size,
             modified,

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::blob::{BlobLock, Blobs, names_in};
-use crate::details::{About, ModelDetails, ensure_magic};
+use crate::details::{self, About, ModelDetails, ensure_magic};
 use crate::digest::Digest;
-use crate::entry::{ModelEntry, Origin};
+use crate::entry::{ModelEntry, Origin, WeightsFormat};
 use crate::error::RegistryError;
+use crate::folder;
 use crate::manifest::{Extras, InPlace, Manifest, Weights};
 use crate::name::ModelName;
 use crate::ollama::OllamaFolder;
@@ -158,7 +159,7 @@ impl Store {
         self.commit(&to, &manifest)
     }
 
-    /// Takes a local file into the store without copying it. Its digest is computed now.
+    /// Takes a local file, or a folder with safetensors, into the store without copying it. Its digest is computed now.
     pub fn import(&self, path: &Path, name: &str) -> Result<ModelEntry, RegistryError> {
         self.import_with(path, name, |_, _| ())
     }
@@ -172,23 +173,47 @@ impl Store {
     ) -> Result<ModelEntry, RegistryError> {
         let name = ModelName::parse(name)?;
         let path = fs::canonicalize(path).map_err(RegistryError::io("find", path))?;
-        ensure_magic(&path)?;
-        let file = weights::Gguf::open(&path)
-            .map_err(|error| RegistryError::NotGguf { path: path.clone(), reason: error.to_string() })?;
-        let about = About::of(&file);
-        drop(file);
-        let (in_place, size_bytes) = InPlace::look(&path).map_err(RegistryError::io("read", &path))?;
-        let reader = fs::File::open(&path).map_err(RegistryError::io("open", &path))?;
-        let digest = Digest::of_reader(reader, |seen| hashed(seen, size_bytes));
-        let digest = digest.map_err(RegistryError::io("read", &path))?;
-        let (after, size_after) = InPlace::look(&path).map_err(RegistryError::io("read", &path))?;
-        if (after != in_place) || size_after != size_bytes {
-            return Err(RegistryError::Changed { name: name.to_string(), path });
+        let is_folder = path.is_dir();
+        if !is_folder {
+            ensure_magic(&path)?;
         }
-        let weights = Weights { digest, size_bytes, in_place: Some(in_place) };
+        let about = About::of(&details::open(&path)?);
+        let weights = match is_folder {
+            true => Self::look_at_folder(&path, &name, &mut hashed)?,
+            false => Self::look_at_file(&path, &name, &mut hashed)?,
+        };
         let manifest = Manifest::new(weights, Origin::File, about, Extras::default());
         self.commit(&name, &manifest)?;
         self.find(&name)?.ok_or_else(|| RegistryError::NotFound { name: name.to_string() })
+    }
+
+    /// A folder that stays where it is, each of its files hashed.
+    fn look_at_folder(
+        path: &Path,
+        name: &ModelName,
+        hashed: &mut dyn FnMut(u64, u64),
+    ) -> Result<Weights, RegistryError> {
+        let files = folder::hash(path, &name.to_string(), hashed)?;
+        let (in_place, _) = InPlace::look(path).map_err(RegistryError::io("read", path))?;
+        let (digest, size_bytes) = (folder::digest(&files), folder::size_bytes(&files));
+        Ok(Weights { digest, size_bytes, in_place: Some(in_place), files })
+    }
+
+    /// A file that stays where it is, hashed.
+    fn look_at_file(
+        path: &Path,
+        name: &ModelName,
+        hashed: &mut dyn FnMut(u64, u64),
+    ) -> Result<Weights, RegistryError> {
+        let (in_place, size_bytes) = InPlace::look(path).map_err(RegistryError::io("read", path))?;
+        let reader = fs::File::open(path).map_err(RegistryError::io("open", path))?;
+        let digest = Digest::of_reader(reader, |seen| hashed(seen, size_bytes));
+        let digest = digest.map_err(RegistryError::io("read", path))?;
+        let (after, size_after) = InPlace::look(path).map_err(RegistryError::io("read", path))?;
+        if (after != in_place) || size_after != size_bytes {
+            return Err(RegistryError::Changed { name: name.to_string(), path: path.to_owned() });
+        }
+        Ok(Weights { digest, size_bytes, in_place: Some(in_place), files: Vec::new() })
     }
 
     pub(crate) fn blobs(&self) -> &Blobs {
@@ -282,7 +307,7 @@ impl Store {
             parameters: entry.parameters.clone(),
             licence: entry.licence.clone(),
         };
-        let weights = Weights { digest, size_bytes, in_place: Some(in_place) };
+        let weights = Weights { digest, size_bytes, in_place: Some(in_place), files: Vec::new() };
         Ok(Manifest::new(weights, entry.origin.clone(), about, extras))
     }
 
@@ -322,8 +347,11 @@ impl Store {
         let weights = manifest.weights;
         let path = match weights.in_place {
             Some(then) => {
-                let now = InPlace::look(&then.path).ok();
-                if now != Some((then.clone(), weights.size_bytes)) {
+                let is_unchanged = match &weights.files[..] {
+                    [] => InPlace::look(&then.path).ok() == Some((then.clone(), weights.size_bytes)),
+                    files => folder::is_unchanged(&then.path, files),
+                };
+                if !is_unchanged {
                     return Err(RegistryError::Changed { name: name.to_string(), path: then.path });
                 }
                 then.path
@@ -341,6 +369,7 @@ impl Store {
         let (about, extras) = (manifest.about, manifest.extras);
         Ok(ModelEntry {
             name,
+            format: if weights.files.is_empty() { WeightsFormat::Gguf } else { WeightsFormat::Safetensors },
             path,
             digest: weights.digest.to_string(),
             size_bytes: weights.size_bytes,

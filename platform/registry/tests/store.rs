@@ -86,7 +86,7 @@ fn what_is_no_model_is_not_imported() {
     fs::write(&path, "hello").unwrap();
     assert!(matches!(home.store.import(&path, "x"), Err(RegistryError::NotGguf { .. })));
     assert!(matches!(home.store.import(&path.with_extension("none"), "x"), Err(RegistryError::Io { .. })));
-    assert!(matches!(home.store.import(home.folder.path(), "x"), Err(RegistryError::Io { .. })));
+    assert!(matches!(home.store.import(home.folder.path(), "x"), Err(RegistryError::BadFolder { .. })));
     assert!(matches!(home.store.import(&path, "../x"), Err(RegistryError::Name(_))));
     assert!(home.store.list().unwrap().is_empty());
 }

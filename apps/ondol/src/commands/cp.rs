@@ -1,22 +1,15 @@
-//! `ondol cp`: a second name for a model, or a first one for a file, which is not copied.
-
-use std::path::Path;
+//! `ondol cp`: a second name for a model, or a first one for a file or folder, which is not copied.
 
 use crate::assemble;
 use crate::commands::Context;
 use crate::flags::CpFlags;
 use crate::library::Library;
-use crate::terminal::failure::Failure;
 use crate::terminal::messages::Message;
 use crate::terminal::output;
 
 pub(crate) fn run(context: &Context, flags: &CpFlags) -> anyhow::Result<()> {
     let (source, destination) = (flags.source.as_str(), flags.destination.as_str());
-    if assemble::is_file_name(source) {
-        let path = Path::new(source);
-        if !path.is_file() {
-            return Err(Failure::new(context.terminal.say(Message::FileNotFound, &[("path", source)])).into());
-        }
+    if let Some(path) = assemble::model_path(context.terminal, source)? {
         assemble::store(&context.settings)?.import(path, destination)?;
     } else {
         Library::open(&context.settings)?.copy(source, destination)?;

@@ -39,7 +39,7 @@ pub(crate) struct Context {
 impl Context {
     /// Where this process finds a model by name or by file; one that is missing is pulled first.
     pub(crate) fn model_source(&self, model: &str) -> anyhow::Result<Arc<dyn ModelSource>> {
-        if assemble::is_file_name(model) {
+        if assemble::model_path(self.terminal, model)?.is_some() {
             return Ok(Arc::new(FileSource { packed: self.packed.clone() }));
         }
         let store = assemble::store(&self.settings)?;

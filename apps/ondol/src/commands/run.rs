@@ -2,7 +2,6 @@
 //! is there, or else in this process; a model that is missing is pulled first.
 
 use std::io::{Read, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use contract::{Format, Generator, Input};
@@ -141,17 +140,10 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
     // A flag is about the one model of this command; the variable may be about many.
     let of_flag = flags.draft_model.as_deref().map(|draft| Drafts::for_one(&flags.model, draft));
     let drafts = of_flag.unwrap_or_else(|| settings.drafts.clone());
-    if let Some(draft) = flags.draft_model.as_deref().filter(|draft| assemble::is_file_name(draft))
-        && !Path::new(draft).is_file()
-    {
-        return Err(Failure::new(context.terminal.say(Message::FileNotFound, &[("path", draft)])).into());
+    if let Some(draft) = &flags.draft_model {
+        assemble::model_path(context.terminal, draft)?;
     }
-    if assemble::is_file_name(&flags.model) {
-        if !Path::new(&flags.model).is_file() {
-            return Err(
-                Failure::new(context.terminal.say(Message::FileNotFound, &[("path", &flags.model)])).into()
-            );
-        }
+    if assemble::model_path(context.terminal, &flags.model)?.is_some() {
         let source = Arc::new(FileSource { packed: context.packed.clone() });
         let source = assemble::drafted(source, drafts, || store_with(context, flags))?;
         let generator = Arc::new(assemble::host(settings, source, threads, Models::One));

@@ -1,6 +1,5 @@
 //! `ondol serve`: the store, the engine and the server, joined, until Ctrl-C or SIGTERM.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use engine::ModelSource;
@@ -79,10 +78,8 @@ fn drafts(context: &Context, flags: &ServeFlags, store: &Store) -> anyhow::Resul
         None => context.settings.drafts.clone(),
     };
     for name in drafts.names() {
-        if !assemble::is_file_name(name) {
+        if assemble::model_path(terminal, name)?.is_none() {
             store.resolve(name)?;
-        } else if !Path::new(name).is_file() {
-            return Err(Failure::new(terminal.say(Message::FileNotFound, &[("path", name)])).into());
         }
     }
     Ok(drafts)

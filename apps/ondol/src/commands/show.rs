@@ -1,5 +1,6 @@
 //! `ondol show`: what is known of a model, in sections, or one part of it as it is.
 
+use crate::assemble;
 use crate::commands::Context;
 use crate::flags::ShowFlags;
 use crate::library::{Library, Shown};
@@ -12,7 +13,10 @@ const LICENCE_LINES: usize = 2;
 const VALUE_CHARS_MAX: usize = 100;
 
 pub(crate) fn run(context: &Context, flags: &ShowFlags) -> anyhow::Result<()> {
-    let shown = Library::open(&context.settings)?.show(&flags.model, flags.verbose)?;
+    let shown = match assemble::model_path(context.terminal, &flags.model)? {
+        Some(path) => Library::show_path(path, flags.verbose)?,
+        None => Library::open(&context.settings)?.show(&flags.model, flags.verbose)?,
+    };
     let part = if flags.license {
         Some(&shown.licence)
     } else if flags.modelfile {

@@ -17,6 +17,12 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Files of one model at most: the largest have some two hundred.
 const FILES_MAX: usize = 4096;
 
+/// Endings of files that describe a model: settings, tokenizers, templates, the licence.
+const DESCRIBING: [&str; 6] = ["json", "jinja", "txt", "model", "tiktoken", "md"];
+/// Folders within the folder, in which parts of embedding models lie, are called `1_Pooling` and the like; files there at
+/// most.
+const PARTS_MAX: usize = 64;
+
 /// A tensor as a file has it.
 pub(super) struct Stored {
     pub file: Arc<MappedFile>,
@@ -48,6 +54,50 @@ impl Files {
         }
         Ok(Self { tensors, stamps })
     }
+}
+
+/// Names of the files that are the model, see `model_files`.
+pub(super) fn of_model(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    let mut all = names(folder)?;
+    let index = folder.join(INDEX);
+    let describes = |name: &str| {
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        let ours = !name.ends_with(".index.json") || index.ends_with(name);
+        (DESCRIBING.contains(&ending) && ours) || name.starts_with("LICENSE")
+    };
+    let (files, folders) = listed(folder)?;
+    all.extend(files.into_iter().filter(|name| describes(name)));
+    let parts = folders.into_iter().filter(|name| {
+        name.split_once('_').is_some_and(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    for part in parts.take(PARTS_MAX) {
+        let (files, _) = listed(&folder.join(&part))?;
+        let wanted = |name: &String| describes(name) || name == SINGLE;
+        all.extend(files.into_iter().filter(wanted).map(|name| format!("{part}/{name}")));
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// Names of files and of folders in a folder, without hidden ones and those that are no text.
+fn listed(folder: &Path) -> Result<(Vec<String>, Vec<String>), CheckpointError> {
+    let fail = |source| CheckpointError::Read { path: folder.to_owned(), source };
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        // Links are followed: hubs keep their files behind them.
+        if entry.path().is_dir() {
+            folders.push(name);
+        } else {
+            files.push(name);
+        }
+    }
+    Ok((files, folders))
 }
 
 /// The files that hold weights.

@@ -39,6 +39,15 @@ pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
     Gguf::assembled(&writer, origins, files.stamps).map_err(CheckpointError::Assembled)
 }
 
+/// Names of all files that make up the model of a folder, sorted: those of its weights, and those that describe it. Other
+/// forms of the same weights, pictures and the like are none of them.
+///
+/// # Errors
+/// When there are no weights, or the index of them is damaged.
+pub fn model_files(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    files::of_model(folder)
+}
+
 /// The files in which the weights of a folder lie.
 ///
 /// # Errors

@@ -121,7 +121,7 @@ impl PackedFolder {
     /// were given up.
     pub fn sweep(&self) -> Result<(), RegistryError> {
         for entry in self.list()? {
-            let replaced = !entry.is_current && entry.source.is_file();
+            let replaced = !entry.is_current && entry.source.exists();
             if replaced || (!entry.source.as_os_str().is_empty() && !entry.source.exists()) {
                 disk::remove_if_there(&entry.path)?;
             }

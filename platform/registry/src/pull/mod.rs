@@ -204,7 +204,7 @@ impl Store {
             // Not a model at all: nothing will ever point at it.
             let _ = self.blobs().remove(&digest);
         })?;
-        let weights = Weights { digest, size_bytes, in_place: None };
+        let weights = Weights { digest, size_bytes, in_place: None, files: Vec::new() };
         self.write(name, &Manifest::new(weights, origin, about, extras), Some(&lock))
     }
 }

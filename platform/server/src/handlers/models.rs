@@ -50,7 +50,7 @@ fn details(entry: &ModelEntry) -> Details {
     let family = entry.family.clone().unwrap_or_default();
     Details {
         parent_model: String::new(),
-        format: "gguf".to_owned(),
+        format: entry.format.name().to_owned(),
         families: if family.is_empty() { Vec::new() } else { vec![family.clone()] },
         family,
         parameter_size: entry.parameter_size.clone().unwrap_or_default(),
