@@ -10,6 +10,7 @@ pub mod blocks;
 mod codebooks;
 pub mod compute;
 pub mod cpu;
+pub mod encode;
 pub mod half;
 pub mod pack;
 pub mod pages;

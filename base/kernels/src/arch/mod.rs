@@ -138,6 +138,7 @@ macro_rules! with_loops {
             fn loops::activate(kind: Gate, x: &mut [f32]);
             fn loops::gate(kind: Gate, gate: &mut [f32], up: &[f32]);
             fn loops::unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
+            fn loops::encode(kind: BlockType, input: &crate::encode::Input<'_>, out: &mut [u8]);
             fn loops::to_f16(from: &[f32], to: &mut [u16]);
             fn loops::to_quants(kind: KvType, from: &[f32], quants: &mut [u8], scales: &mut [u16]);
             fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);

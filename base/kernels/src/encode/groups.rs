@@ -177,14 +177,21 @@ impl<const N: usize> Groups<N> {
         // All alike: no scale, and the minimum is the value itself, where that is allowed.
         let mean = sum_x * sum_w.recip();
         let mean = if negative { mean.min(V::ZERO) } else { mean };
-        let mut best = Affine { d: V::ZERO, m: mean, gain: mean * (sum_x + sum_x - mean * sum_w), curve: V::ZERO, sum_w };
+        let start = Affine {
+            d: V::ZERO,
+            m: mean,
+            gain: mean * (sum_x + sum_x - mean * sum_w),
+            curve: V::ZERO,
+            sum_w,
+        };
+        let mut best = start;
         let mut consider = |inverse: V, shift: V| {
             let found = self.solve(levels, inverse, shift, (sum_w, sum_x), negative);
             best = best.or(found);
             best
         };
         let unit = (high - low).recip();
-        let mut found = best;
+        let mut found = start;
         for (below, above) in tries {
             // q = 0 stands at low − below·step, q = top at high + above·step.
             let inverse = unit * V::splat(top - below - above);
@@ -214,8 +221,7 @@ impl<const N: usize> Groups<N> {
         }
         // Σ w·x² less the error.
         let two = V::splat(2.0);
-        let gain = two * (d * sums.qx + m * sum_x)
-            - (d * d * sums.qq + two * d * m * sums.q + m * m * sum_w);
+        let gain = two * (d * sums.qx + m * sum_x) - (d * d * sums.qq + two * d * m * sums.q + m * m * sum_w);
         let curve = sums.qq - sums.q * sums.q * sum_w.recip();
         Affine { d, m, gain, curve, sum_w }
     }
