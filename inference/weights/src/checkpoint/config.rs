@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
+use super::encoders;
 use super::error::CheckpointError;
 use crate::gguf::write::Writer;
 use crate::map::MappedFile;
@@ -52,7 +53,7 @@ fn sane(key: &str, size: u64) -> Result<u64, CheckpointError> {
 #[derive(Debug)]
 pub(super) struct Kind {
     /// In `config.json`.
-    model_types: &'static [&'static str],
+    pub model_types: &'static [&'static str],
     /// `general.architecture` in GGUF.
     pub architecture: &'static str,
     /// Rows of q and k are reordered so that rotary pairs are adjacent.
@@ -105,12 +106,19 @@ impl Config {
         if let Some(Json::Object(text)) = all.remove("text_config") {
             all = text;
         }
+        encoders::rename(&mut all);
         let model_type =
             all.get("model_type").and_then(Json::as_str).unwrap_or("without model_type").to_owned();
-        let kind = KINDS.iter().find(|kind| kind.model_types.contains(&&*model_type));
+        let kind = KINDS.iter().chain(&encoders::KINDS).find(|kind| kind.model_types.contains(&&*model_type));
         let kind = kind.ok_or_else(|| CheckpointError::Architecture {
             found: model_type.clone(),
-            supported: KINDS.iter().flat_map(|kind| kind.model_types).copied().collect::<Vec<_>>().join(", "),
+            supported: KINDS
+                .iter()
+                .chain(&encoders::KINDS)
+                .flat_map(|kind| kind.model_types)
+                .copied()
+                .collect::<Vec<_>>()
+                .join(", "),
         })?;
         let mut config = Self { all, kind, model_type, heads: 0, kv_heads: 0, head_width: 0, layers: 0 };
         config.layers = config.required("num_hidden_layers")?;
@@ -124,11 +132,11 @@ impl Config {
         Ok(config)
     }
 
-    fn wrong(key: &str, problem: impl Into<String>) -> CheckpointError {
+    pub(super) fn wrong(key: &str, problem: impl Into<String>) -> CheckpointError {
         CheckpointError::Config { key: key.to_owned(), problem: problem.into() }
     }
 
-    fn get(&self, key: &str) -> Option<&Json> {
+    pub(super) fn get(&self, key: &str) -> Option<&Json> {
         self.all.get(key).filter(|value| !value.is_null())
     }
 
@@ -138,11 +146,11 @@ impl Config {
         value.as_u64().map(Some).ok_or_else(|| Self::wrong(key, format!("is {value}, not a whole number")))
     }
 
-    fn required(&self, key: &str) -> Result<u64, CheckpointError> {
+    pub(super) fn required(&self, key: &str) -> Result<u64, CheckpointError> {
         self.u64(key)?.ok_or_else(|| Self::wrong(key, "is missing"))
     }
 
-    fn f64(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+    pub(super) fn f64(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value.as_f64().map(Some).ok_or_else(|| Self::wrong(key, format!("is {value}, not a number")))
     }

@@ -8,6 +8,7 @@
 //! package transformers computes from the same folder.
 
 mod config;
+mod encoders;
 mod error;
 mod files;
 mod tensors;
@@ -33,9 +34,19 @@ pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
     let config = config::Config::read(folder)?;
     let files = files::Files::open(folder)?;
     let mut writer = Writer::new();
-    config.write(&mut writer)?;
+    let encoder = encoders::is_one(&config);
+    if encoder {
+        encoders::write(folder, &config, &files, &mut writer)?;
+    } else {
+        config.write(&mut writer)?;
+    }
+    encoders::write_pooling(folder, &config, &files, &mut writer)?;
     vocabulary::write(folder, &config, &mut writer)?;
-    let origins = tensors::write(&config, &files, &mut writer)?;
+    let origins = if encoder {
+        encoders::write_tensors(folder, &config, &files, &mut writer)?
+    } else {
+        tensors::write(&config, &files, &mut writer)?
+    };
     Gguf::assembled(&writer, origins, files.stamps).map_err(CheckpointError::Assembled)
 }
 

@@ -12,7 +12,7 @@ use crate::gguf::{Origin, write::Writer};
 
 /// What becomes of a tensor. Vectors become f32 in any case: GGUF has them so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     /// As it is.
     Same,
     /// A vector.
@@ -124,7 +124,7 @@ fn form(name: &str, stored: &Stored, config: &Config) -> Form {
     }
 }
 
-fn check(name: &str, stored: &Stored, form: Form) -> Result<(), CheckpointError> {
+pub(super) fn check(name: &str, stored: &Stored, form: Form) -> Result<(), CheckpointError> {
     let wrong =
         |wanted| CheckpointError::Shape { name: name.to_owned(), found: stored.shape.clone(), wanted };
     if stored.shape.is_empty() || stored.shape.len() > 4 || stored.shape.contains(&0) {
@@ -138,7 +138,7 @@ fn check(name: &str, stored: &Stored, form: Form) -> Result<(), CheckpointError>
     }
 }
 
-fn origin(stored: &Arc<Stored>, form: Form) -> Origin {
+pub(super) fn origin(stored: &Arc<Stored>, form: Form) -> Origin {
     let kept = Arc::clone(stored);
     match form {
         Form::Same => Origin::Mapped(stored.file.clone(), stored.range.clone()),
