@@ -168,19 +168,19 @@ pub struct PackedParts {
 }
 
 /// Finds tensors and hands them to the device.
-struct Loader<'a, C> {
-    file: &'a Gguf,
-    kept: Option<&'a PackedFile>,
-    parts: PackedParts,
-    compute: &'a mut C,
+pub(crate) struct Loader<'a, C> {
+    pub file: &'a Gguf,
+    pub kept: Option<&'a PackedFile>,
+    pub parts: PackedParts,
+    pub compute: &'a mut C,
 }
 
 impl<C: Compute> Loader<'_, C> {
-    fn tensor(&self, name: &str) -> Result<&Tensor, ModelError> {
+    pub(crate) fn tensor(&self, name: &str) -> Result<&Tensor, ModelError> {
         self.file.tensor(name).ok_or_else(|| ModelError::MissingTensor(name.to_owned()))
     }
 
-    fn checked(&self, name: &str, wanted: &[usize]) -> Result<&Tensor, ModelError> {
+    pub(crate) fn checked(&self, name: &str, wanted: &[usize]) -> Result<&Tensor, ModelError> {
         let tensor = self.tensor(name)?;
         // Trailing extents of 1 are written by some converters and not by others.
         let mut found = tensor.shape.as_slice();
@@ -194,7 +194,7 @@ impl<C: Compute> Loader<'_, C> {
         Ok(tensor)
     }
 
-    fn matrix(
+    pub(crate) fn matrix(
         &mut self,
         name: &str,
         rows: usize,
@@ -235,7 +235,7 @@ impl<C: Compute> Loader<'_, C> {
     }
 
     /// A whole small tensor as f32; `None` when the file has none of that name.
-    fn values(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+    pub(crate) fn values(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
         let Some(tensor) = self.file.tensor(name) else { return Ok(None) };
         let mut values = vec![0.0; tensor.elements()];
         kernels::unpack::unpack(tensor.block_type, &self.file.view(tensor), &mut values);
@@ -249,13 +249,13 @@ impl<C: Compute> Loader<'_, C> {
         Ok(Some(values))
     }
 
-    fn vector(&mut self, name: &str, len: usize) -> Result<C::Vector, ModelError> {
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<C::Vector, ModelError> {
         self.checked(name, &[len])?;
         let values = self.values(name)?.unwrap_or_default();
         Ok(self.compute.vector(&values))
     }
 
-    fn linear(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Linear<C>, ModelError> {
+    pub(crate) fn linear(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Linear<C>, ModelError> {
         let weight = self.matrix(&format!("{prefix}.weight"), rows, columns, true)?;
         let bias = format!("{prefix}.bias");
         let bias = match self.file.tensor(&bias) {
