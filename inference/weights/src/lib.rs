@@ -20,6 +20,7 @@ mod map;
 mod open;
 pub mod packed;
 pub mod page_file;
+pub mod recast;
 
 pub use checkpoint::CheckpointError;
 pub use error::{FileKind, GgufError, MetadataError};

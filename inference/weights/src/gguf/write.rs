@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct Writer {
     pairs: Vec<u8>,
-    pairs_count: u64,
+    keys: Vec<String>,
     tensors: Vec<Description>,
     alignment: u32,
 }
@@ -41,7 +41,7 @@ impl Description {
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { pairs: Vec::new(), pairs_count: 0, tensors: Vec::new(), alignment: ALIGNMENT_DEFAULT }
+        Self { pairs: Vec::new(), keys: Vec::new(), tensors: Vec::new(), alignment: ALIGNMENT_DEFAULT }
     }
 }
 
@@ -182,6 +182,27 @@ impl Writer {
         self
     }
 
+    /// Whether a pair of this key was written.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.iter().any(|known| known == key)
+    }
+
+    /// Bytes of the whole file.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let padded = |bytes: u64| bytes.next_multiple_of(u64::from(self.alignment));
+        self.tensors
+            .iter()
+            .fold(padded(self.header_bytes()), |sum, tensor| sum + padded(tensor.size_bytes() as u64))
+    }
+
+    /// Bytes before the tensors, without padding.
+    #[must_use]
+    pub fn header_bytes(&self) -> u64 {
+        self.header().len() as u64
+    }
+
     /// The file.
     ///
     /// # Panics
@@ -227,7 +248,7 @@ impl Writer {
         header.extend(b"GGUF");
         header.extend(3u32.to_le_bytes());
         header.extend((self.tensors.len() as u64).to_le_bytes());
-        header.extend(self.pairs_count.to_le_bytes());
+        header.extend((self.keys.len() as u64).to_le_bytes());
         header.extend(&self.pairs);
         let mut offset = 0;
         for tensor in &self.tensors {
@@ -242,7 +263,7 @@ impl Writer {
     }
 
     fn pair(&mut self, key: &str, kind: ValueType) -> &mut Vec<u8> {
-        self.pairs_count += 1;
+        self.keys.push(key.to_owned());
         put_string(&mut self.pairs, key.as_bytes());
         self.pairs.extend(kind.gguf_id().to_le_bytes());
         &mut self.pairs
