@@ -9,7 +9,6 @@ use super::lanes::Lanes;
 use super::rows::Rows;
 use crate::blocks::BlockType;
 use crate::compute::Gate;
-use crate::encode::Input;
 use crate::pages::KvType;
 use crate::pool::Tile;
 
@@ -280,12 +279,6 @@ pub(crate) fn to_f16<R: Rows>(from: &[f32], to: &mut [u16]) {
 #[inline(always)]
 pub(crate) fn unpack<L: Lanes>(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
     crate::unpack::unpack_inline(kind, bytes, out);
-}
-
-/// f32 to whole blocks. Every level gives the same bytes.
-#[inline(always)]
-pub(crate) fn encode<L: Lanes>(kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
-    crate::encode::encode_inline(kind, input, out);
 }
 
 /// Numbers to the quants of a cache, one a byte, and the scales of each 32: `number ≈ scale · quant`, quants −127 … 127

@@ -22,16 +22,21 @@ pub(crate) mod loops;
 pub(crate) mod packed;
 pub(crate) mod pairs;
 pub(crate) mod rows;
+pub(crate) mod within;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
+
+use std::ops::Range;
 
 use attention::{AttentionTask, Part};
 use lanes::Portable;
 use loops::MatmulTask;
 use packed::{Block, PackedTask};
+use within::WithinTask;
 
 use crate::blocks::BlockType;
 use crate::compute::Gate;
+use crate::encode::{Input, encode_inline};
 use crate::pages::KvType;
 use crate::pool::Tile;
 
@@ -133,12 +138,12 @@ macro_rules! with_loops {
             [$($extra)*]
             fn loops::matmul(task: &MatmulTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
             fn attention::attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, part: Part<'_, '_>);
+            fn within::within(task: &WithinTask<'_>, rows: Range<usize>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
             fn loops::rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
             fn loops::layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, epsilon: f32, out: &mut [f32]);
             fn loops::activate(kind: Gate, x: &mut [f32]);
             fn loops::gate(kind: Gate, gate: &mut [f32], up: &[f32]);
             fn loops::unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
-            fn loops::encode(kind: BlockType, input: &crate::encode::Input<'_>, out: &mut [u8]);
             fn loops::to_f16(from: &[f32], to: &mut [u16]);
             fn loops::to_quants(kind: KvType, from: &[f32], quants: &mut [u8], scales: &mut [u16]);
             fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);
@@ -185,3 +190,16 @@ macro_rules! dispatch {
 }
 
 with_loops!(dispatch);
+
+/// Weights to blocks at the given level. Wider vectors are all that it takes from one, and AVX2's are wide enough: two
+/// copies of this much code, not one for each level.
+pub(crate) fn encode(level: Level, kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
+    match level.0 {
+        // SAFETY: a level is only made after its features were detected; all of these have AVX2.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 | Kind::AvxVnni | Kind::Avx512 | Kind::Avx512Bf16 => unsafe {
+            x86_64::encode(kind, input, out);
+        },
+        _ => encode_inline(kind, input, out),
+    }
+}

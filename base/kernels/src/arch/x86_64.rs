@@ -2,6 +2,7 @@
 //! What the operations mean stands at the traits in `lanes` and `rows`; here is only how each instruction set does them.
 
 use core::arch::x86_64::*;
+use std::ops::Range;
 
 use super::attention::{self, AttentionTask, Part};
 use super::lanes::Lanes;
@@ -9,8 +10,10 @@ use super::loops::{self, MatmulTask};
 use super::packed::{self, Block, PackedTask};
 use super::rows::Rows;
 use super::with_loops;
+use super::within::{self, WithinTask};
 use crate::blocks::BlockType;
 use crate::compute::Gate;
+use crate::encode::{Input, encode_inline};
 use crate::pages::KvType;
 use crate::pool::Tile;
 
@@ -19,6 +22,12 @@ pub(super) fn has_avx2() -> bool {
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
         && is_x86_feature_detected!("bmi2")
+}
+
+/// [`encode_inline`] with AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) fn encode(kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
+    encode_inline(kind, input, out);
 }
 
 pub(super) fn has_avx512() -> bool {
@@ -614,24 +623,24 @@ macro_rules! entries {
 
 pub(super) mod avx2 {
     use super::{
-        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Tile, attention,
-        loops, packed, with_loops,
+        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Range, Tile,
+        WithinTask, attention, loops, packed, with_loops, within,
     };
     with_loops!(entries "avx2,fma,f16c,bmi2", Avx2<false>);
 }
 
 pub(super) mod avx_vnni {
     use super::{
-        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Tile, attention,
-        loops, packed, with_loops,
+        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Range, Tile,
+        WithinTask, attention, loops, packed, with_loops, within,
     };
     with_loops!(entries "avxvnni,avx2,fma,f16c,bmi2", Avx2<true>);
 }
 
 pub(super) mod avx512 {
     use super::{
-        AttentionTask, Avx512, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Tile, attention,
-        loops, packed, with_loops,
+        AttentionTask, Avx512, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Range, Tile,
+        WithinTask, attention, loops, packed, with_loops, within,
     };
     with_loops!(entries "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2", Avx512);
 }

@@ -73,19 +73,15 @@ impl Found {
 #[inline(always)]
 fn refine<const N: usize>(groups: &Groups<N>, top: f32, whole: Whole, now: &mut Found) -> V {
     let (centre_n, centre_m) = (now.n, now.m);
-    let mut error = groups.affine_error(top, now.d * now.n, -(now.min * now.m));
-    for step_n in [0.0, -1.0, 1.0] {
-        let n = whole.nearest(centre_n + V::splat(step_n));
-        for step_m in [0.0, -1.0, 1.0] {
-            if step_n == 0.0 && step_m == 0.0 {
-                continue;
-            }
-            let m = whole.nearest(centre_m + V::splat(step_m));
-            let tried = groups.affine_error(top, now.d * n, -(now.min * m));
-            now.n = tried.below(error, n, now.n);
-            now.m = tried.below(error, m, now.m);
-            error = tried.min(error);
-        }
+    let mut error = V::splat(f32::INFINITY);
+    // The middle first: of equal ones it stays.
+    for step in [4, 0, 1, 2, 3, 5, 6, 7, 8] {
+        let n = whole.nearest(centre_n + V::splat((step / 3 - 1) as f32));
+        let m = whole.nearest(centre_m + V::splat((step % 3 - 1) as f32));
+        let tried = groups.affine_error(top, now.d * n, -(now.min * m));
+        now.n = tried.below(error, n, now.n);
+        now.m = tried.below(error, m, now.m);
+        error = tried.min(error);
     }
     error
 }

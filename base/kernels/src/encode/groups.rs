@@ -120,23 +120,18 @@ impl<const N: usize> Groups<N> {
     pub(super) fn scale(&self, levels: impl Levels, tops: &[f32]) -> (V, V) {
         let unit = self.peak().recip();
         let (mut best, mut scale, mut curve) = (V::ZERO, V::ZERO, V::ZERO);
-        let mut consider = |inverse: V| {
+        // One place of work for grid and rounds: it is inlined once, with the vector features of the caller.
+        for step in 0..tops.len() + ROUNDS {
+            let inverse = tops.get(step).map_or(scale.recip(), |top| unit * V::splat(*top));
             let (qx, qq) = self.products(levels, inverse);
+            let d = qx * qq.recip();
             // The error is Σ w·x² less this.
-            let gain = qx * qx * qq.recip();
-            scale = best.below(gain, qx * qq.recip(), scale);
+            let gain = qx * d;
+            scale = best.below(gain, d, scale);
             curve = best.below(gain, qq, curve);
             best = best.max(gain);
-            scale
-        };
-        let mut found = V::ZERO;
-        for top in tops {
-            found = consider(unit * V::splat(*top));
         }
-        for _ in 0..ROUNDS {
-            found = consider(found.recip());
-        }
-        (found, curve)
+        (scale, curve)
     }
 
     /// Σ w·(x − d·q)² for the best `q`.
@@ -185,23 +180,22 @@ impl<const N: usize> Groups<N> {
             sum_w,
         };
         let mut best = start;
-        let mut consider = |inverse: V, shift: V| {
-            let found = self.solve(levels, inverse, shift, (sum_w, sum_x), negative);
-            best = best.or(found);
-            best
-        };
         let unit = (high - low).recip();
-        let mut found = start;
-        for (below, above) in tries {
-            // q = 0 stands at low − below·step, q = top at high + above·step.
-            let inverse = unit * V::splat(top - below - above);
-            found = consider(inverse, V::splat(*below) - low * inverse);
+        for step in 0..tries.len() + ROUNDS {
+            let (inverse, shift) = match tries.get(step) {
+                // q = 0 stands at low − below·step, q = top at high + above·step.
+                Some((below, above)) => {
+                    let inverse = unit * V::splat(top - below - above);
+                    (inverse, V::splat(*below) - low * inverse)
+                }
+                None => {
+                    let inverse = best.d.recip();
+                    (inverse, -(best.m * inverse))
+                }
+            };
+            best = best.or(self.solve(levels, inverse, shift, (sum_w, sum_x), negative));
         }
-        for _ in 0..ROUNDS {
-            let inverse = found.d.recip();
-            found = consider(inverse, -(found.m * inverse));
-        }
-        found
+        best
     }
 
     /// The best `d` and `m` for the numbers nearest to `x·inverse + shift`.

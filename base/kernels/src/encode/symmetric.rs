@@ -71,23 +71,15 @@ pub(super) fn common(scales: V, curve: V, whole: Whole, groups: usize) -> V {
     let peak = largest.below(-least, least, largest);
     let unit = peak.recip();
     let (mut best, mut found) = (V::ZERO, V::ZERO);
-    let mut consider = |top: f32| {
+    // The largest scale as each number of the upper half: those of the lower are as good as their doubles.
+    let (upper, lower) = ((whole.high / 2.0).ceil() as i32, (-whole.low / 2.0) as i32);
+    for step in 0..upper + lower {
+        let top = if step < upper { whole.high - step as f32 } else { whole.low + (step - upper) as f32 };
         let n = whole.nearest(scales * unit * V::splat(top));
         let (nx, nn) = ((curve * n * scales).sums(groups), (curve * n * n).sums(groups));
-        let gain = nx * nx * nn.recip();
-        found = best.below(gain, nx * nn.recip(), found);
-        best = best.max(gain);
-    };
-    // The largest scale as each number of the upper half: those of the lower are as good as their doubles.
-    let mut top = whole.high;
-    while top > whole.high / 2.0 {
-        consider(top);
-        top -= 1.0;
-    }
-    let mut top = whole.low;
-    while top < whole.low / 2.0 {
-        consider(top);
-        top += 1.0;
+        let d = nx * nn.recip();
+        found = best.below(nx * d, d, found);
+        best = best.max(nx * d);
     }
     found
 }
