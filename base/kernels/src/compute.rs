@@ -133,6 +133,32 @@ pub struct AttentionShape {
     pub soft_cap: f32,
 }
 
+/// What attention within whole texts needs to know.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WithinShape {
+    pub heads: usize,
+    pub head_width: usize,
+    pub scale: f32,
+    /// How far a token sees to either side; `usize::MAX` for all.
+    pub reach: usize,
+    /// The largest slope of ALiBi (Press et al., 2021), as a power of two; 0: positions do not count.
+    pub alibi: f32,
+}
+
+impl WithinShape {
+    /// What a head's scores lose for each token between: 2^(−alibi·h/n) for the h-th of n heads, and for numbers of heads
+    /// that are no power of two, half steps behind the largest one below.
+    #[must_use]
+    pub fn slope(&self, head: usize) -> f32 {
+        if self.alibi == 0.0 {
+            return 0.0;
+        }
+        let power = 1 << self.heads.ilog2();
+        let steps = if head < power { (head + 1) as f32 } else { (2 * (head - power) + 1) as f32 / 2.0 };
+        (-self.alibi * steps / power as f32).exp2()
+    }
+}
+
 /// The activation of a feed-forward, gated or plain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
@@ -165,6 +191,15 @@ pub trait Compute {
     /// # Errors
     /// [`ComputeError::MatrixSize`] when the bytes do not fit the shape.
     fn matrix(&mut self, source: MatrixSource) -> Result<Self::Matrix, ComputeError>;
+
+    /// Takes a matrix whose products may round both factors to a short float, if that is faster on this device: 8 bits of
+    /// precision at least (bfloat16), sums in f32.
+    ///
+    /// # Errors
+    /// As [`Compute::matrix`].
+    fn rounded_matrix(&mut self, source: MatrixSource) -> Result<Self::Matrix, ComputeError> {
+        self.matrix(source)
+    }
 
     /// Takes a matrix in the form that [`Compute::own_form`] gave for the same one earlier; its source stays for what
     /// needs that. The bytes are not looked at: wrong ones give wrong results and no other harm.
@@ -226,6 +261,25 @@ pub trait Compute {
     /// A device may keep `x` in a form of its own beside it, for the next product: hence `&mut`.
     fn matmul(&mut self, weight: &Self::Matrix, x: &mut Self::Activation, out: &mut Self::Activation);
 
+    /// `out = act(weight · x + bias)`, as [`Compute::matmul`], [`Compute::add_bias`] and [`Compute::activate`] one after
+    /// another: a device may do it in one go.
+    fn linear(
+        &mut self,
+        weight: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        activation: Option<Gate>,
+        x: &mut Self::Activation,
+        out: &mut Self::Activation,
+    ) {
+        self.matmul(weight, x, out);
+        if let Some(bias) = bias {
+            self.add_bias(out, bias);
+        }
+        if let Some(kind) = activation {
+            self.activate(kind, out);
+        }
+    }
+
     /// `x += y`.
     fn add(&mut self, x: &mut Self::Activation, y: &Self::Activation);
 
@@ -264,6 +318,18 @@ pub trait Compute {
         out: &mut Self::Activation,
     );
 
+    /// Attention of every row over its whole sequence, both ways: softmax(q·kᵀ·scale)·v. Sequences are ranges of rows, in
+    /// ascending order, that cover all of them; nothing is stored.
+    fn attention_within(
+        &mut self,
+        shape: &WithinShape,
+        spans: &[Range<usize>],
+        q: &Self::Activation,
+        k: &Self::Activation,
+        v: &Self::Activation,
+        out: &mut Self::Activation,
+    );
+
     /// `x = act(x)`.
     fn activate(&mut self, kind: Gate, x: &mut Self::Activation);
 
@@ -272,6 +338,9 @@ pub trait Compute {
 
     /// `out[i] = x[rows[i]]`.
     fn gather(&mut self, x: &Self::Activation, rows: &[u32], out: &mut Self::Activation);
+
+    /// `out[i]` = the mean of the rows `spans[i]` of `x`.
+    fn means(&mut self, x: &Self::Activation, spans: &[Range<usize>], out: &mut Self::Activation);
 
     /// `x = cap · tanh(x / cap)`.
     fn soft_cap(&mut self, x: &mut Self::Activation, cap: f32);

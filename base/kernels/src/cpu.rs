@@ -4,14 +4,16 @@
 //! accumulated in one order (see `arch::lanes`), so results do not depend on the batch, the tile or the thread count.
 
 mod attention;
+mod within;
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use crate::arch::loops::MatmulTask;
 use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
 use crate::arch::{self, Level};
 use crate::compute::{
-    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing,
+    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, WithinShape,
 };
 use crate::pack::{Format, GROUP, Packed, STEP};
 use crate::pages::{PAGE_TOKENS, PageShape, Pages, Scratch, Slot, Strided};
@@ -469,6 +471,21 @@ impl Compute for Cpu {
         self.attend(pages, *shape, batch, q, out);
     }
 
+    fn attention_within(
+        &mut self,
+        shape: &WithinShape,
+        spans: &[Range<usize>],
+        q: &Rows,
+        k: &Rows,
+        v: &Rows,
+        out: &mut Rows,
+    ) {
+        let width = shape.heads * shape.head_width;
+        assert!([q, k, v].iter().all(|x| x.width == width && x.rows == q.rows) && out.width == width);
+        assert!(spans.last().is_none_or(|span| span.end <= q.rows), "sequences lie within the batch");
+        self.attend_within(shape, spans, [q, k, v], out);
+    }
+
     fn activate(&mut self, kind: Gate, x: &mut Rows) {
         let (level, shape) = (self.level, x.tiles(x.rows_a_task(), x.width));
         self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
@@ -493,6 +510,23 @@ impl Compute for Cpu {
         out.resize(rows.len());
         for (to, from) in rows.iter().enumerate() {
             out.row_mut(to).copy_from_slice(x.row(*from as usize));
+        }
+    }
+
+    fn means(&mut self, x: &Rows, spans: &[Range<usize>], out: &mut Rows) {
+        assert_eq!(x.width, out.width);
+        out.resize(spans.len());
+        for (to, span) in spans.iter().enumerate() {
+            let sums = out.row_mut(to);
+            sums.fill(0.0);
+            for row in span.clone() {
+                for (sum, value) in sums.iter_mut().zip(x.row(row)) {
+                    *sum += value;
+                }
+            }
+            for sum in sums {
+                *sum /= span.len() as f32;
+            }
         }
     }
 

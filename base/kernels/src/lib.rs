@@ -23,7 +23,7 @@ pub use arch::Level;
 pub use blocks::BlockType;
 pub use compute::{
     AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, Span,
-    Storage,
+    Storage, WithinShape,
 };
 pub use cpu::Cpu;
 pub use pages::{KvType, PAGE_TOKENS, PageShape, Pages, UnknownKvType};

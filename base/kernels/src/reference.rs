@@ -158,3 +158,30 @@ pub fn attention(
         })
         .collect()
 }
+
+/// One head's attention of the row at `position` over a whole text, as far as it sees.
+#[must_use]
+pub fn attention_within(
+    q: &[f32],
+    keys: &[Vec<f32>],
+    values: &[Vec<f32>],
+    position: usize,
+    reach: usize,
+    scale: f32,
+    slope: f32,
+) -> Vec<f32> {
+    let seen: Vec<usize> = (0..keys.len()).filter(|key| key.abs_diff(position) <= reach).collect();
+    let score = |key: &usize| {
+        dot(q, &keys[*key]) * f64::from(scale) - f64::from(slope) * key.abs_diff(position) as f64
+    };
+    let scores: Vec<f64> = seen.iter().map(score).collect();
+    let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    (0..q.len())
+        .map(|j| {
+            let sum: f64 = seen.iter().zip(&weights).map(|(key, w)| w * f64::from(values[*key][j])).sum();
+            (sum / total) as f32
+        })
+        .collect()
+}

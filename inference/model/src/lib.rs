@@ -7,6 +7,7 @@
 //! Tests: unit; seeded models against an independent float reference (`tests/logits.rs`); hostile metadata
 //! (`tests/hostile.rs`). Real weights are compared with another engine by `tests/conformance/perplexity`.
 
+pub mod encoder;
 mod error;
 pub mod families;
 mod footprint;

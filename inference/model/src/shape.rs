@@ -69,7 +69,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
