@@ -2,7 +2,7 @@
 //! a command does not need is not made: a one-shot answer from a local model starts no runtime and opens no socket.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use contract::GenerateError;
@@ -12,6 +12,7 @@ use registry::{
     StoreOptions, TemplateDialect,
 };
 
+use crate::commands::Context;
 use crate::drafts::{Drafted, Drafts};
 use crate::kept::KeptPages;
 use crate::memory;
@@ -185,6 +186,14 @@ pub(crate) fn model_path(terminal: Terminal, model: &str) -> anyhow::Result<Opti
         return Err(Failure::new(terminal.say(Message::FileNotFound, &[("path", model)])).into());
     }
     Ok(Some(path))
+}
+
+/// Where a model lies that is to be read as a file: a path, or a model of the store.
+pub(crate) fn source_path(context: &Context, model: &str) -> anyhow::Result<PathBuf> {
+    match model_path(context.terminal, model)? {
+        Some(path) => Ok(path.to_owned()),
+        None => Ok(store(&context.settings)?.resolve(model)?.path),
+    }
 }
 
 /// Whether a model's name is a path: it ends as model files or folders do, or begins as paths do.

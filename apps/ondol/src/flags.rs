@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::eval;
+use crate::commands::{convert, eval};
 use crate::terminal::help;
 use crate::terminal::messages::{Language, Message, say};
 
@@ -69,13 +69,15 @@ pub(crate) enum Command {
     Cache(CacheFlags),
     /// Measure how well a model predicts
     Eval(eval::Arguments),
+    /// Write a folder with safetensors as a GGUF file
+    Convert(convert::ConvertFlags),
     /// Print a completion script for a shell
     Completions(CompletionsFlags),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RunFlags {
-    /// A model's name, or a path to a .gguf file
+    /// A model's name, or a path to a .gguf file or a folder with safetensors
     pub model: String,
     /// The prompt; without one, an interactive session starts
     pub prompt: Vec<String>,
@@ -165,7 +167,7 @@ pub(crate) struct ListFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowFlags {
-    /// The model to show
+    /// The model to show: its name, or a path
     pub model: String,
     /// Show its license
     #[arg(long, group = "part")]
@@ -196,7 +198,7 @@ pub(crate) struct RmFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct CpFlags {
-    /// The model to copy, or a .gguf file, which stays where it is
+    /// The model to copy, or a .gguf file or a folder with safetensors, which stays where it is
     pub source: String,
     /// Its second name
     pub destination: String,
@@ -226,7 +228,7 @@ pub(crate) struct ServeFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchFlags {
-    /// A model's name, or a path to a .gguf file
+    /// A model's name, or a path to a .gguf file or a folder with safetensors
     pub model: String,
     /// Tokens of the prompts to read
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]

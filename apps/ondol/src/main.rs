@@ -21,6 +21,7 @@ mod remote;
 mod session;
 mod settings;
 mod terminal;
+mod whole_file;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

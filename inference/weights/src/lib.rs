@@ -14,12 +14,14 @@
 //! `packed_file`, `page_file`).
 
 pub mod checkpoint;
+pub mod convert;
 mod error;
 pub mod gguf;
 mod map;
 mod open;
 pub mod packed;
 pub mod page_file;
+pub mod quantize;
 pub mod recast;
 
 pub use checkpoint::CheckpointError;

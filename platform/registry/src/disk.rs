@@ -64,14 +64,14 @@ pub(crate) fn ensure_room(folder: &Path, needed_bytes: u64) -> Result<(), Regist
 
 /// Free bytes for us on the disk of `path`, or of the nearest folder above it that exists.
 #[cfg(unix)]
-pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+pub fn free_bytes(path: &Path) -> Option<u64> {
     let stat = path.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
 /// Not known on this system without calls we do not make; a full disk is then met while writing.
 #[cfg(not(unix))]
-pub(crate) fn free_bytes(_: &Path) -> Option<u64> {
+pub fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 

@@ -30,11 +30,10 @@ mod pull;
 mod quantization;
 mod store;
 
-pub use catalogue::{
-    Catalogue, CatalogueEntry, CatalogueShape, Commercial, FolderPackage, Korean, Use,
-};
+pub use catalogue::{Catalogue, CatalogueEntry, CatalogueShape, Commercial, FolderPackage, Korean, Use};
 pub use details::{ModelDetails, TensorInfo};
 pub use digest::Digest;
+pub use disk::free_bytes;
 pub use entry::{ModelEntry, Origin, TemplateDialect, WeightsFormat};
 pub use error::RegistryError;
 pub use name::{ModelName, NameError};

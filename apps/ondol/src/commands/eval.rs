@@ -34,7 +34,7 @@ enum Measure {
 /// The command line of `ondol eval ppl`.
 #[derive(Debug, Args)]
 struct Perplexity {
-    /// A model of the store, or a path to a .gguf file
+    /// A model of the store, or a path to a .gguf file or a folder with safetensors
     model: String,
     /// The text, UTF-8
     #[arg(long, value_name = "FILE")]

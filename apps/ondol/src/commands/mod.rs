@@ -4,6 +4,7 @@
 pub(crate) mod bench;
 pub(crate) mod cache;
 pub(crate) mod completions;
+pub(crate) mod convert;
 pub(crate) mod cp;
 pub(crate) mod eval;
 pub(crate) mod list;
@@ -66,6 +67,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Bench(flags) => bench::run(context, flags),
         Command::Cache(flags) => cache::run(context, flags),
         Command::Eval(arguments) => eval::run(context, arguments),
+        Command::Convert(flags) => convert::run(context, flags),
         Command::Completions(flags) => completions::run(context, flags),
     }
 }

@@ -26,6 +26,11 @@ impl Interrupt {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Whether there was a press that nobody took.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Takes a press, if there was one.
     pub(crate) fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)

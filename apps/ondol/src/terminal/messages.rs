@@ -143,6 +143,7 @@ messages! {
     WantedDrafts: "a model or MODEL=DRAFT, with commas between", "모델 또는 MODEL=DRAFT(쉼표로 여럿)";
     WantedKvType: "f16, q8_0, q4_0 or f32", "f16, q8_0, q4_0, f32 가운데 하나";
     WantedPackedCache: "on, off or a size (say 20G)", "on, off 또는 크기(예: 20G)";
+    WantedPrecision: "stored, f32, f16, bf16 or q8_0 (other types: ondol quantize)", "stored, f32, f16, bf16, q8_0 가운데 하나(다른 형식은 ondol quantize)";
     WantedLanguage: "a language (ko or en)", "언어(ko 또는 en)";
 
     NotAtSource:
@@ -189,6 +190,9 @@ messages! {
     Loading: "loading {model}", "{model}{을/를} 불러오는 중";
     PullingManifest: "pulling manifest", "목록을 받는 중";
     PullNextSource: "{failed} failed ({reason}), trying the next source", "{failed}에서 받지 못해({reason}) 다음 곳에서 받습니다";
+    WritingFile: "writing {digest}", "쓰는 중 {digest}";
+    Converted: "wrote {path}: {count} tensors, {size}", "{path}{을/를} 썼습니다: 텐서 {count}개, {size}";
+    WriteStopped: "stopped: {path} was not written", "멈췄습니다. {path}{은/는} 쓰지 않았습니다";
     PullingSomething: "pulling", "받는 중";
     PullingLayer: "pulling {digest}", "받는 중 {digest}";
     PullVerifying: "verifying sha256 digest", "sha256을 확인하는 중";

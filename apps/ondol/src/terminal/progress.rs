@@ -1,4 +1,4 @@
-//! What a pull shows while it runs. On a terminal: one bar a layer with share, bytes, rate and time left, in the form
+//! What a pull shows while it runs, and other work on files. On a terminal: one bar a layer with share, bytes, rate and time left, in the form
 //! users of Ollama know. Elsewhere (a log, a pipe): a line when a step begins and at each tenth, no more.
 //! The lines are made by pure functions; drawing is `indicatif`'s.
 
@@ -23,6 +23,8 @@ pub(crate) struct PullView {
 /// The layer that is being fetched.
 #[derive(Debug)]
 struct Layer {
+    /// What is done with it.
+    work: Message,
     digest: String,
     total: u64,
     completed: u64,
@@ -50,9 +52,19 @@ impl PullView {
 
     /// A layer has this many of its bytes. Called as often as the pull likes.
     pub(crate) fn layer(&mut self, digest: &str, total: u64, completed: u64, now: Instant) {
+        self.advance(Message::PullingLayer, digest, total, completed, now);
+    }
+
+    /// A file that is written has this many of its bytes.
+    pub(crate) fn file(&mut self, name: &str, total: u64, completed: u64, now: Instant) {
+        self.advance(Message::WritingFile, name, total, completed, now);
+    }
+
+    fn advance(&mut self, work: Message, digest: &str, total: u64, completed: u64, now: Instant) {
         if self.layer.as_ref().is_none_or(|layer| layer.digest != digest) {
             self.finish_layer();
             self.layer = Some(Layer {
+                work,
                 digest: digest.to_owned(),
                 total,
                 completed,
@@ -111,7 +123,8 @@ impl Layer {
         let short: String = hex.chars().take(12).collect();
         let what = match short.as_str() {
             "" => terminal.say(Message::PullingSomething, &[]),
-            short => terminal.say(Message::PullingLayer, &[("digest", short)]),
+            _ if self.work == Message::WritingFile => terminal.say(self.work, &[("digest", &self.digest)]),
+            short => terminal.say(self.work, &[("digest", short)]),
         };
         let known = self.total > 0;
         let done = known && self.completed >= self.total;
@@ -234,6 +247,7 @@ mod tests {
         measured.measure(start, completed.saturating_sub(rate));
         measured.measure(start + Duration::from_secs(1), completed);
         Layer {
+            work: Message::PullingLayer,
             digest: "sha256:8eeb52dfb3bb9aefdf9d1ef24b3bdbcfbe82238798c4b918278320b6fcef18fe".into(),
             total,
             completed,

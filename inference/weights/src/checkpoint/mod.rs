@@ -8,6 +8,7 @@
 //! package transformers computes from the same folder.
 
 mod config;
+mod describe;
 mod encoders;
 mod error;
 mod files;
@@ -41,6 +42,7 @@ pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
         config.write(&mut writer)?;
     }
     encoders::write_pooling(folder, &config, &files, &mut writer)?;
+    describe::write(folder, &files, &mut writer)?;
     vocabulary::write(folder, &config, &mut writer)?;
     let origins = if encoder {
         encoders::write_tensors(folder, &config, &files, &mut writer)?
