@@ -67,6 +67,39 @@ impl<C: Compute> Model<C> {
         batch: &Batch,
         logits: &mut Vec<f32>,
     ) {
+        self.run_layers(compute, space, pages, batch);
+        logits.clear();
+        if batch.outputs.is_empty() {
+            return;
+        }
+        self.norm_outputs(compute, space, batch);
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        compute.matmul(head, &mut space.normed, &mut space.logits);
+        if self.plan.logits_cap > 0.0 {
+            compute.soft_cap(&mut space.logits, self.plan.logits_cap);
+        }
+        compute.download(&space.logits, logits);
+    }
+
+    /// The same without the head: the states of `batch.outputs` after the last norm, `width` numbers each.
+    pub fn forward_states(
+        &self,
+        compute: &mut C,
+        space: &mut Workspace<C>,
+        pages: &mut C::Pages,
+        batch: &Batch,
+        states: &mut Vec<f32>,
+    ) {
+        self.run_layers(compute, space, pages, batch);
+        states.clear();
+        if !batch.outputs.is_empty() {
+            self.norm_outputs(compute, space, batch);
+            compute.download(&space.normed, states);
+        }
+    }
+
+    /// Every layer over the whole batch.
+    fn run_layers(&self, compute: &mut C, space: &mut Workspace<C>, pages: &mut C::Pages, batch: &Batch) {
         compute.embed(&self.embedding, &batch.tokens, self.plan.embedding_scale, &mut space.x);
         for (rope, table) in self.plan.ropes.iter().zip(&mut space.tables) {
             compute.rope_table(rope, &batch.positions, table);
@@ -75,18 +108,12 @@ impl<C: Compute> Model<C> {
             self.attend(compute, space, pages, batch, index, layer);
             self.feed_forward(compute, space, layer);
         }
-        logits.clear();
-        if batch.outputs.is_empty() {
-            return;
-        }
+    }
+
+    /// The normed states of the rows that are wanted.
+    fn norm_outputs(&self, compute: &mut C, space: &mut Workspace<C>, batch: &Batch) {
         compute.gather(&space.x, &batch.outputs, &mut space.last);
         compute.rms_norm(&space.last, &self.output_norm, self.plan.shape.norm_epsilon, &mut space.normed);
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        compute.matmul(head, &mut space.normed, &mut space.logits);
-        if self.plan.logits_cap > 0.0 {
-            compute.soft_cap(&mut space.logits, self.plan.logits_cap);
-        }
-        compute.download(&space.logits, logits);
     }
 
     /// `x += post(output(attention(rope(q), rope(k), v)))` of the normed state.

@@ -16,6 +16,15 @@ pub enum Pooling {
 }
 
 impl Pooling {
+    /// How a file wants the states of its tokens pooled, whatever its architecture. `None`: it does not say.
+    ///
+    /// # Errors
+    /// When it says something that is not known.
+    pub fn of_file(metadata: &Metadata) -> Result<Option<Self>, ModelError> {
+        let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
+        Self::of(metadata, architecture, "pooling_type")
+    }
+
     /// What a file says. `None`: nothing, or that its tokens stay apart.
     pub(crate) fn of(
         metadata: &Metadata,

@@ -3,7 +3,26 @@
 use kernels::{Batch, Compute, Cpu, KvType, PAGE_TOKENS, Span};
 use model::Model;
 
+/// The states of all tokens of a text after the last norm, in one piece.
+#[allow(dead_code, reason = "not every test asks for states")]
+pub(crate) fn states(cpu: &mut Cpu, model: &Model<Cpu>, tokens: &[u32], kv_type: KvType) -> Vec<f32> {
+    let mut pages = cpu.pages(model.page_shape(kv_type)).unwrap();
+    let ids: Vec<u32> = (0..tokens.len().div_ceil(PAGE_TOKENS) as u32).collect();
+    cpu.ensure_pages(&mut pages, &ids);
+    let mut space = model.workspace(cpu);
+    let batch = Batch {
+        tokens: tokens.to_vec(),
+        positions: (0..tokens.len() as u32).collect(),
+        spans: vec![Span { rows: 0..tokens.len(), pages: ids }],
+        outputs: (0..tokens.len() as u32).collect(),
+    };
+    let mut out = Vec::new();
+    model.forward_states(cpu, &mut space, &mut pages, &batch, &mut out);
+    out
+}
+
 /// Computes `tokens` in pieces, all positions, and returns the logits of each position.
+#[allow(dead_code, reason = "not every test asks for logits")]
 pub(crate) fn logits(
     cpu: &mut Cpu,
     model: &Model<Cpu>,

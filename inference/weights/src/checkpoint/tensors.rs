@@ -60,10 +60,11 @@ pub(super) fn write(
         if bare.ends_with("rotary_emb.inv_freq") || (tied && bare == "lm_head.weight") {
             continue;
         }
-        let name = name(bare, config).ok_or_else(|| CheckpointError::UnknownTensor {
-            name: theirs.clone(),
-            model: config.model_type.clone(),
-        })?;
+        // Embedding models are often kept without the part that would hold a head.
+        let name =
+            name(bare, config).or_else(|| name(&format!("model.{bare}"), config)).ok_or_else(|| {
+                CheckpointError::UnknownTensor { name: theirs.clone(), model: config.model_type.clone() }
+            })?;
         let form = form(&name, stored, config);
         // GGUF counts columns first.
         let shape: Vec<usize> = stored.shape.iter().rev().copied().collect();
