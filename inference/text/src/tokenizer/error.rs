@@ -18,6 +18,11 @@ pub enum TokenizerError {
     /// `tokenizer.ggml.pre` names a pre-tokenizer that this version does not know.
     #[error("pre-tokenizer '{pre}' is not known: the text would be cut wrongly, so the model is refused")]
     UnknownPreTokenizer { pre: String },
+    /// A part of a folder's own pipeline that this version does not know.
+    #[error(
+        "the tokenizer's {part} is not supported: {what}; the text would be cut wrongly, so the model is refused"
+    )]
+    UnknownPipeline { part: &'static str, what: String },
     /// No tokens at all.
     #[error("the vocabulary is empty")]
     EmptyVocabulary,

@@ -122,13 +122,14 @@ const FILL_IN: [(&str, bool, &[&str]); 6] = [
 ];
 
 impl SpecialIds {
-    /// Reads and checks the ids, and gives control tokens that a file mislabels their type.
+    /// Reads and checks the ids, or takes those that such files `usual`ly have, and gives control tokens that a file mislabels their type.
     pub(crate) fn from_gguf(
         metadata: &Metadata,
         vocab: &mut Vocab,
         model: &str,
+        usual: bool,
     ) -> Result<Self, TokenizerError> {
-        let default = |id: u32| ((id as usize) < vocab.len()).then_some(id);
+        let default = |id: u32| (usual && (id as usize) < vocab.len()).then_some(id);
         let [bos, eos, unknown, separator] = match model {
             "llama" => [default(1), default(2), default(0), None],
             "bert" => [default(101), None, default(100), default(102)],

@@ -36,8 +36,9 @@ pub(crate) struct Splitter {
     stages: Vec<Stage>,
 }
 
+/// One stage: an automaton, and what to do with what it finds.
 #[derive(Debug)]
-struct Stage {
+pub(crate) struct Stage {
     regex: Regex,
     /// By pattern id.
     rules: Vec<Rule>,
@@ -49,7 +50,7 @@ impl Splitter {
         let compile = |alternatives: &Vec<Alternative>| {
             let patterns: Vec<_> = alternatives.iter().map(|alternative| alternative.pattern).collect();
             let regex = Regex::new_many(&patterns).map_err(|error| error.to_string())?;
-            Ok(Stage { regex, rules: alternatives.iter().map(|alternative| alternative.rule).collect() })
+            Ok(Stage::new(regex, alternatives.iter().map(|alternative| alternative.rule).collect()))
         };
         Ok(Self { stages: stages.iter().map(compile).collect::<Result<_, String>>()? })
     }
@@ -64,12 +65,20 @@ fn split_stages<'t>(stages: &[Stage], text: &'t str, word: &mut dyn FnMut(&'t st
     match stages {
         [] if text.is_empty() => {}
         [] => word(text),
-        [stage, rest @ ..] => stage.cut(text, &mut |piece| split_stages(rest, piece, word)),
+        [stage, rest @ ..] => stage.pieces(text, &mut |piece, _| split_stages(rest, piece, word)),
     }
 }
 
 impl Stage {
-    fn cut<'t>(&self, text: &'t str, piece: &mut dyn FnMut(&'t str)) {
+    /// A stage of one automaton with a rule for each of its patterns.
+    pub(crate) fn new(regex: Regex, rules: Vec<Rule>) -> Self {
+        debug_assert_eq!(regex.pattern_len(), rules.len(), "a rule for each pattern");
+        Self { regex, rules }
+    }
+
+    /// Calls `piece` with each match and with what lies between two, in order, and whether it was a match. None is
+    /// empty; together they are the text.
+    pub(crate) fn pieces<'t>(&self, text: &'t str, piece: &mut dyn FnMut(&'t str, bool)) {
         // Up to here everything is cut; from `searched` on nothing is looked at yet.
         let mut done = 0;
         let mut searched = 0;
@@ -84,14 +93,14 @@ impl Stage {
                 continue;
             }
             if done < span.start {
-                piece(&text[done..span.start]);
+                piece(&text[done..span.start], false);
             }
             let rule = self.rules[found.pattern().as_usize()];
-            done = apply(rule, text, span, piece);
+            done = apply(rule, text, span, &mut |matched| piece(matched, true));
             searched = done;
         }
         if done < text.len() {
-            piece(&text[done..]);
+            piece(&text[done..], false);
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Unigram {
     unknown_score: f64,
     space_prefix: bool,
     merge_spaces: bool,
+    /// Bytes of unknown characters, where a pipeline says so.
+    byte_ids: Option<Box<[Option<u32>; 256]>>,
 }
 
 /// The best way to the byte it stands at.
@@ -62,26 +64,50 @@ impl Unigram {
             unknown_score: if worst.is_finite() { worst - UNKNOWN_PENALTY } else { -UNKNOWN_PENALTY },
             space_prefix: flag(metadata, "tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
             merge_spaces: flag(metadata, "tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false),
+            byte_ids: None,
         })
+    }
+
+    /// With characters that have no token written in bytes.
+    pub(crate) fn with_bytes(mut self, vocab: &Vocab) -> Result<Self, TokenizerError> {
+        vocab.check_byte_tokens()?;
+        self.byte_ids = Some(vocab.byte_ids());
+        Ok(self)
     }
 
     /// Appends the ids of `text`, which holds no special tokens any more.
     pub(crate) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
-        let text = self.normalize(text);
-        let best = self.best_paths(vocab, &text);
+        self.encode_normal(vocab, &self.normalize(text), out);
+    }
+
+    /// Appends the ids of what is already normalised.
+    pub(crate) fn encode_normal(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
+        let best = self.best_paths(vocab, text);
         let first = out.len();
+        // Both ends of unknown characters in a row: they are one unknown token, or their bytes.
         let mut at = text.len();
-        let mut after_unknown = false;
         while at > 0 {
-            let Best { id, from, .. } = best[at];
-            // Unknown characters in a row are one unknown token.
-            let is_unknown = id == self.unknown;
-            if !(is_unknown && after_unknown) {
+            let end = at;
+            let id = best[at].id;
+            at = best[at].from;
+            if id != self.unknown {
                 out.push(id);
+                continue;
             }
-            (after_unknown, at) = (is_unknown, from);
+            while at > 0 && best[at].id == self.unknown {
+                at = best[at].from;
+            }
+            match self.bytes_of(&text[at..end]) {
+                Some(ids) => out.extend(ids.iter().rev()),
+                None => out.push(self.unknown),
+            }
         }
         out[first..].reverse();
+    }
+
+    fn bytes_of(&self, text: &str) -> Option<Vec<u32>> {
+        let ids = self.byte_ids.as_ref()?;
+        text.bytes().map(|byte| ids[usize::from(byte)]).collect()
     }
 
     fn best_paths(&self, vocab: &Vocab, text: &str) -> Vec<Best> {
