@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{convert, eval};
+use crate::commands::{convert, eval, fit, search};
 use crate::terminal::help;
 use crate::terminal::messages::{Language, Message, say};
 
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     /// List the models in the store
     #[command(visible_alias = "ls")]
     List(ListFlags),
+    /// Find models in the catalogue
+    Search(search::Arguments),
     /// Show what is known of a model
     Show(ShowFlags),
     /// Delete models from the store
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Bench(BenchFlags),
     /// Show, fill, check or empty the cache of packed weights
     Cache(CacheFlags),
+    /// Tell which models fit this machine, and how fast they will be
+    Fit(fit::Arguments),
     /// Measure how well a model predicts
     Eval(eval::Arguments),
     /// Write a folder with safetensors as a GGUF file
@@ -187,6 +191,9 @@ pub(crate) struct ShowFlags {
     /// Also show all metadata and tensors
     #[arg(long, short = 'v')]
     pub verbose: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "part")]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

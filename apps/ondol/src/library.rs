@@ -34,7 +34,7 @@ pub(crate) struct Listed {
 }
 
 /// What `show` shows.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub(crate) struct Shown {
     pub architecture: String,
     pub parameter_size: String,

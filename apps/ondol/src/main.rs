@@ -10,6 +10,7 @@ mod answer;
 mod assemble;
 mod commands;
 mod drafts;
+mod fit;
 mod flags;
 mod kept;
 mod library;

@@ -33,7 +33,7 @@ impl MemoryShare {
 }
 
 /// A whole number with a unit of K, M, G or T, in powers of 1024: `20G`, `20GB`, `20 GiB`.
-fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
     let (number, unit) = lower.split_at(digits);
@@ -55,9 +55,28 @@ pub(crate) fn free() -> Option<u64> {
     machine.into_iter().chain(groups).min()
 }
 
+/// Bytes that the machine has.
+pub(crate) fn total() -> Option<u64> {
+    std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| line_bytes(&text, "MemTotal:"))
+}
+
+/// Bytes that the control groups of this process allow at most, where they limit memory.
+pub(crate) fn limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limit = |group: Group| {
+        let text = std::fs::read_to_string(group.folder.join(group.files[0])).ok()?;
+        limit_of(&text)
+    };
+    groups_of(&groups).into_iter().filter_map(limit).min()
+}
+
 /// The `MemAvailable` line of `/proc/meminfo`, which counts in units of 1024 bytes.
 fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line_bytes(meminfo, "MemAvailable:")
+}
+
+fn line_bytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -105,12 +124,16 @@ impl Group {
 
     /// What a group leaves; `None`: it bounds nothing.
     fn left_of(&self, limit: &str, used: &str, stat: &str) -> Option<u64> {
-        // Version 2 says "max", version 1 a number that no machine has.
-        let limit: u64 = limit.trim().parse().ok().filter(|limit| *limit < 1 << 60)?;
+        let limit = limit_of(limit)?;
         let used: u64 = used.trim().parse().ok()?;
         let files = stat.lines().find_map(|line| line.strip_prefix(self.files[2])?.trim().parse().ok());
         Some(limit.saturating_sub(used.saturating_sub(files.unwrap_or(0))))
     }
+}
+
+/// What a group's file says; version 2 says "max" for no limit, version 1 a number that no machine has.
+fn limit_of(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|limit| *limit < 1 << 60)
 }
 
 #[cfg(test)]
@@ -146,6 +169,7 @@ mod tests {
     fn what_the_machine_has_free() {
         let meminfo = "MemTotal:       24576000 kB\nMemFree:         1000 kB\nMemAvailable:   20480 kB\n";
         assert_eq!(available_bytes(meminfo), Some(20480 * 1024));
+        assert_eq!(line_bytes(meminfo, "MemTotal:"), Some(24_576_000 * 1024));
         for odd in ["", "MemAvailable: lots", "MemAvailable: 99999999999999999999 kB"] {
             assert_eq!(available_bytes(odd), None);
         }

@@ -74,7 +74,7 @@ fn row(language: Language, run: &Run, figures: &Figures) -> Vec<String> {
     cells
 }
 
-fn work_name(language: Language, work: Work) -> String {
+pub(crate) fn work_name(language: Language, work: Work) -> String {
     let (message, tokens, context, batch) = match work {
         Work::Prefill { tokens } => (Message::BenchPrefill, tokens, 0, 1),
         Work::Decode { tokens, context: 0, batch: 1 } => (Message::BenchDecode, tokens, 0, 1),

@@ -7,11 +7,13 @@ pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod cp;
 pub(crate) mod eval;
+pub(crate) mod fit;
 pub(crate) mod list;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod stop;
@@ -58,6 +60,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Run(flags) => run::run(context, flags),
         Command::Pull(flags) => pull::run(context, flags),
         Command::List(flags) => list::run(context, flags),
+        Command::Search(arguments) => search::run(context, arguments),
         Command::Show(flags) => show::run(context, flags),
         Command::Rm(flags) => rm::run(context, flags),
         Command::Cp(flags) => cp::run(context, flags),
@@ -66,6 +69,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Serve(flags) => serve::run(context, flags),
         Command::Bench(flags) => bench::run(context, flags),
         Command::Cache(flags) => cache::run(context, flags),
+        Command::Fit(arguments) => fit::run(context, arguments),
         Command::Eval(arguments) => eval::run(context, arguments),
         Command::Convert(flags) => convert::run(context, flags),
         Command::Completions(flags) => completions::run(context, flags),

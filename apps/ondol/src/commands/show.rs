@@ -1,7 +1,9 @@
 //! `ondol show`: what is known of a model, in sections, or one part of it as it is.
 
+use registry::{Catalogue, CatalogueEntry, ModelName};
+
 use crate::assemble;
-use crate::commands::Context;
+use crate::commands::{Context, search};
 use crate::flags::ShowFlags;
 use crate::library::{Library, Shown};
 use crate::terminal::messages::{Language, Message, say};
@@ -15,8 +17,21 @@ const VALUE_CHARS_MAX: usize = 100;
 pub(crate) fn run(context: &Context, flags: &ShowFlags) -> anyhow::Result<()> {
     let shown = match assemble::model_path(context.terminal, &flags.model)? {
         Some(path) => Library::show_path(path, flags.verbose)?,
-        None => Library::open(&context.settings)?.show(&flags.model, flags.verbose)?,
+        None => {
+            let library = Library::open(&context.settings)?;
+            if let Some(entry) = only_in_the_catalogue(&library, &flags.model)? {
+                let text = match flags.json {
+                    true => format!("{}\n", search::entry_json(&entry)),
+                    false => search::about(context.settings.language, &entry),
+                };
+                return Ok(output::print(&text)?);
+            }
+            library.show(&flags.model, flags.verbose)?
+        }
     };
+    if flags.json {
+        return Ok(output::print(&format!("{}\n", serde_json::to_string(&shown)?))?);
+    }
     let part = if flags.license {
         Some(&shown.licence)
     } else if flags.modelfile {
@@ -35,6 +50,15 @@ pub(crate) fn run(context: &Context, flags: &ShowFlags) -> anyhow::Result<()> {
         None => output::print(&screen(context.settings.language, &shown, flags.verbose))?,
     }
     Ok(())
+}
+
+/// The entry of a model that the catalogue knows and the store does not have.
+fn only_in_the_catalogue(library: &Library, model: &str) -> anyhow::Result<Option<CatalogueEntry>> {
+    let Ok(name) = ModelName::parse(model) else { return Ok(None) };
+    if !matches!(library, Library::Local(_)) || library.has(model)? {
+        return Ok(None);
+    }
+    Ok(Catalogue::embedded().find(&name).cloned())
 }
 
 /// The overview; also `/show info`.

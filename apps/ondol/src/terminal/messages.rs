@@ -255,6 +255,99 @@ messages! {
         "left out: {work}, the model's context holds {context} tokens",
         "건너뜀: {work}. 모델의 문맥에는 {context}토큰만 들어갑니다";
 
+    // The catalogue: `search`, and `show` of a model that is not here.
+    SearchNothing: "nothing in the catalogue matches: use fewer words, or see all with `ondol search`", "목록에 맞는 모델이 없습니다. 낱말을 줄이거나 `ondol search`{으로/로} 모두 보세요";
+    CatalogueLacks:
+        "neither the store nor the catalogue has '{model}': see `ondol search`, or name a file (./model.gguf)",
+        "'{model}'{이/가} 저장소에도 목록에도 없습니다. `ondol search`{을/를} 보거나 파일(./model.gguf)을 지정하세요";
+    SearchColumnSize: "PARAMETERS", "파라미터";
+    SearchColumnMemory: "MEMORY", "메모리";
+    SearchColumnKorean: "KOREAN", "한국어";
+    SearchColumnCommercial: "COMMERCIAL", "상업적 사용";
+    SearchColumnAbout: "ABOUT", "설명";
+    UseChat: "chat", "대화";
+    UseCompletion: "completion", "글 잇기";
+    UseCode: "code", "코드";
+    UseTools: "tools", "도구";
+    UseThinking: "thinking", "생각";
+    UseEmbedding: "embedding", "임베딩";
+    UseRerank: "rerank", "재순위";
+    KoreanStrong: "strong", "뛰어남";
+    KoreanGood: "good", "좋음";
+    KoreanFair: "fair", "보통";
+    KoreanWeak: "weak", "약함";
+    CommercialFree: "yes", "가능";
+    CommercialConditions: "with conditions", "조건부";
+    CommercialNo: "no", "불가";
+    CommercialUnstated: "not stated", "안 적힘";
+    ShowActive: ", {count} for a token", ", 토큰마다 쓰는 것은 {count}";
+    ShowRowMemory: "memory", "메모리";
+    ShowMemory: "{bytes} with {tokens} tokens of context", "문맥 {tokens}토큰일 때 {bytes}";
+    ShowRowHere: "here", "이 버전";
+    ShowRuns: "runs", "실행됨";
+    ShowRowUses: "for", "쓰임";
+    ShowRowLanguages: "languages", "언어";
+    ShowSectionUse: "Use", "쓰임과 조건";
+    ShowSectionSources: "Sources", "받을 곳";
+    ShowFolder: "{source} (safetensors)", "{source} (safetensors 폴더)";
+    ShowPullHint:
+        "Not in the store. Fetch it with `ondol pull {model}`; see `ondol fit {model}` for its speed here.",
+        "저장소에 없습니다. `ondol pull {model}`{으로/로} 받고, 여기서의 속도는 `ondol fit {model}`{으로/로} 보세요.";
+    ShowFolderHint:
+        "It comes as a folder: fetch that folder and run it with `ondol run ./folder`; see `ondol fit {model}` for its speed here.",
+        "폴더로 나옵니다. 그 폴더를 받아 `ondol run ./폴더`{으로/로} 실행하고, 여기서의 속도는 `ondol fit {model}`{으로/로} 보세요.";
+
+    // The screen of `fit`.
+    FitMeasuring: "measuring this machine, some seconds", "이 기기를 몇 초 동안 잽니다";
+    FitSizesUnknown:
+        "the sizes of '{model}' are not known: fetch it and name the file",
+        "'{model}'의 크기를 알 수 없습니다. 받은 뒤 파일을 지정하세요";
+    FitNothingToMeasure:
+        "'{model}' is not here to be measured: ondol pull {model}",
+        "'{model}'{이/가} 여기 없어 잴 수 없습니다: ondol pull {model}";
+    FitSectionMachine: "This machine", "이 기기";
+    FitRowProcessor: "processor", "프로세서";
+    FitCores: "{cores} cores, {kernels} kernels", "코어 {cores}개, {kernels} 커널";
+    FitRowMemory: "memory", "메모리";
+    FitMemory: "{total}, {free} free", "{total}, 여유 {free}";
+    FitMemoryLimit: ", {limit} allowed", ", 한도 {limit}";
+    FitRowBudget: "for models", "모델 몫";
+    FitRowBandwidth: "memory bandwidth", "메모리 대역폭";
+    FitBandwidth: "{all} GB/s, {one} with one thread", "{all} GB/s, 스레드 하나로 {one}";
+    FitRowProducts: "products", "곱셈";
+    FitRowDisk: "disk", "디스크";
+    FitDisk: "{free} free", "여유 {free}";
+    FitRowDevices: "devices", "장치";
+    FitNoDevices: "none: everything is computed on the processor", "없음. 모두 프로세서로 계산합니다";
+    FitDevicesUnused: "{names}: not used by this version", "{names}. 이 버전은 쓰지 않습니다";
+    FitColumnModel: "MODEL", "모델";
+    FitColumnUse: "FOR", "쓰임";
+    FitColumnQuantization: "QUANT", "양자화";
+    FitColumnWeights: "WEIGHTS", "가중치";
+    FitColumnKv: "KV {type} {tokens}", "KV {type} {tokens}토큰";
+    FitColumnKvF16: "KV F16", "KV F16 (키·값)";
+    FitColumnKvQ8: "KV Q8_0", "KV Q8_0 (키·값)";
+    FitColumnTotal: "TOTAL", "합계";
+    FitColumnPrefill: "READS T/S", "읽기 토큰/초";
+    FitColumnDecode: "WRITES T/S", "쓰기 토큰/초";
+    FitColumnContext: "CONTEXT MAX", "최대 문맥";
+    FitColumnAfter: "CONTEXT", "문맥";
+    FitColumnPredicted: "PREDICTED", "예측";
+    FitColumnMeasured: "MEASURED", "측정";
+    FitColumnError: "ERROR", "오차";
+    FitThisFile: "this file", "이 파일";
+    FitDoesNotRun: "this version cannot run it yet", "이 버전은 아직 실행하지 못합니다";
+    FitDoesNotFit: "does not fit", "맞지 않음";
+    FitHidden:
+        "{count} models of the catalogue do not fit or cannot be run yet: see them with --all",
+        "목록의 모델 {count}개는 맞지 않거나 아직 실행할 수 없습니다. --all로 보세요";
+    FitSectionBest: "Best here", "여기에 좋은 모델";
+    FitBestKorean: "Korean chat", "한국어 대화";
+    FitBestChat: "chat", "대화";
+    FitBestEmbedding: "embedding", "임베딩";
+    FitBestRerank: "rerank", "재순위";
+    FitBestNone: "none", "없음";
+
     // The interactive prompt.
     Placeholder: "Send a message (/? for help)", "메시지를 입력하세요 (/? 도움말)";
     LeaveHint: "Use Ctrl + d or /bye to exit.", "끝내려면 Ctrl + d 또는 /bye를 쓰세요.";

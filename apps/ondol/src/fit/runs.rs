@@ -1,0 +1,59 @@
+//! Which models this version can run. One place, so that `search`, `show` and `fit` say the same, and a family that is
+//! added to the engine is known here without a word.
+
+use registry::{CatalogueEntry, CatalogueShape, Use};
+
+/// Families of encoders that can be run.
+const ENCODERS: [&str; 0] = [];
+/// Whether decoders can give embeddings and scores.
+const DECODERS_EMBED: bool = false;
+/// A family that has nothing but experts: where it runs, experts do.
+const FAMILY_OF_EXPERTS: &str = "qwen3moe";
+
+/// Whether a model of the catalogue can be run.
+pub(crate) fn entry(entry: &CatalogueEntry) -> bool {
+    let is_encoder = CatalogueShape::is_encoder(&entry.family);
+    let wants_vectors = entry.uses.iter().all(|what| matches!(what, Use::Embedding | Use::Rerank));
+    let has_experts = entry.shape.is_some_and(|shape| shape.experts.is_some());
+    (is_encoder || !wants_vectors || DECODERS_EMBED) && family(&entry.family, is_encoder, has_experts)
+}
+
+/// Whether a file can be run.
+pub(crate) fn family(family: &str, is_encoder: bool, has_experts: bool) -> bool {
+    let decoders = model::families::supported();
+    match is_encoder {
+        true => ENCODERS.contains(&family),
+        false => decoders.contains(&family) && (!has_experts || decoders.contains(&FAMILY_OF_EXPERTS)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use registry::Catalogue;
+
+    use super::*;
+
+    /// A family that the engine learns must be in the catalogue, with a model that people use.
+    #[test]
+    fn every_family_that_runs_has_a_model_in_the_catalogue() {
+        let catalogue = Catalogue::embedded();
+        let known: BTreeSet<&str> = catalogue.entries().iter().map(|entry| entry.family.as_str()).collect();
+        for family in model::families::supported() {
+            assert!(known.contains(family), "no model of the family {family} is in the catalogue");
+        }
+        for family in ENCODERS {
+            assert!(known.contains(family), "no model of the family {family} is in the catalogue");
+        }
+    }
+
+    #[test]
+    fn the_three_of_the_packages_run() {
+        let catalogue = Catalogue::embedded();
+        for name in ["smollm2", "gemma3:270m", "tinyllama"] {
+            let found = catalogue.entries().iter().find(|entry| entry.name == name).expect("known");
+            assert!(entry(found), "{name}");
+        }
+    }
+}
