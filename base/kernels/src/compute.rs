@@ -208,7 +208,16 @@ pub trait Compute {
     /// [`ComputeError::MatrixSize`] when they do not fit the shape.
     fn stored_matrix(&mut self, source: MatrixSource, form: OwnForm) -> Result<Self::Matrix, ComputeError>;
 
-    /// The form of a matrix that is worth keeping, where it is another than the file's.
+    /// The name of the matrix that comes next, for a device that is watched. Others do not care.
+    fn next_matrix_is(&mut self, name: &str) {
+        let _ = name;
+    }
+
+    /// All matrices of a model are here: what was put off until then may be done. Until then their own forms are empty.
+    fn loaded(&mut self) {}
+
+    /// The form of a matrix that is worth keeping, where it is another than the file's. Its bytes are there once
+    /// [`Compute::loaded`] was called.
     fn own_form(&self, matrix: &Self::Matrix) -> Option<OwnForm>;
 
     /// Takes a vector.

@@ -4,9 +4,11 @@
 //! accumulated in one order (see `arch::lanes`), so results do not depend on the batch, the tile or the thread count.
 
 mod attention;
+mod watch;
 mod within;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::arch::loops::MatmulTask;
@@ -15,10 +17,12 @@ use crate::arch::{self, Level};
 use crate::compute::{
     AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, WithinShape,
 };
-use crate::pack::{Format, GROUP, Packed, STEP};
+use crate::pack::{Arena, Format, GROUP, Packed, STEP};
 use crate::pages::{PAGE_TOKENS, PageShape, Pages, Scratch, Slot, Strided};
 use crate::pool::{Pool, TileShape};
 use attention::Sharing;
+use watch::Watch;
+pub use watch::Watched;
 
 /// Weight rows that one task takes: small enough to share out, large enough to be worth a counter.
 const ROWS_A_TASK: usize = 64;
@@ -42,6 +46,9 @@ pub struct Cpu {
     level: Level,
     kv_scratch: Scratch,
     sharing: Sharing,
+    /// Where packed matrices lie.
+    arena: Arena,
+    watch: Option<Watch>,
 }
 
 impl Cpu {
@@ -54,7 +61,24 @@ impl Cpu {
     /// With a chosen instruction set of those the machine has.
     #[must_use]
     pub fn with_level(threads: usize, level: Level) -> Self {
-        Self { pool: Pool::new(threads), level, kv_scratch: Scratch::default(), sharing: Sharing::default() }
+        Self {
+            pool: Pool::new(threads),
+            level,
+            kv_scratch: Scratch::default(),
+            sharing: Sharing::default(),
+            arena: Arena::default(),
+            watch: None,
+        }
+    }
+
+    /// From now on matrices that are made are known by their names, and what they are multiplied with is summed up.
+    pub fn watch(&mut self) {
+        self.watch = Some(Watch::default());
+    }
+
+    /// What was seen since [`Cpu::watch`], by the names of matrices; watching ends.
+    pub fn watched(&mut self) -> HashMap<String, Watched> {
+        self.watch.take().map(Watch::into_seen).unwrap_or_default()
     }
 
     /// Threads that take part.
@@ -140,6 +164,8 @@ pub struct CpuMatrix {
     source: MatrixSource,
     row_bytes: usize,
     packed: Option<Packed>,
+    /// Known while they are watched.
+    name: Option<Box<str>>,
 }
 
 impl CpuMatrix {
@@ -259,9 +285,9 @@ impl Compute for Cpu {
         let row_bytes = checked_row_bytes(&source)?;
         let packed = Format::of(source.kind).filter(|_| source.use_for_products).map(|format| {
             let bytes = &(*source.storage).as_ref()[source.range.clone()];
-            Packed::new(format, bytes, source.columns, &self.pool)
+            Packed::beside(format, bytes, source.columns, &self.pool, &mut self.arena)
         });
-        Ok(CpuMatrix { source, row_bytes, packed })
+        Ok(CpuMatrix { source, row_bytes, packed, name: self.watch.as_mut().and_then(Watch::take_name) })
     }
 
     fn stored_matrix(&mut self, source: MatrixSource, form: OwnForm) -> Result<CpuMatrix, ComputeError> {
@@ -271,7 +297,18 @@ impl Compute for Cpu {
             .filter(|_| source.use_for_products)
             .and_then(|format| Packed::stored(format, source.rows, source.columns, form.storage, form.range));
         let Some(packed) = packed else { return Err(wrong_size(&source, bytes)) };
-        Ok(CpuMatrix { source, row_bytes, packed: Some(packed) })
+        let name = self.watch.as_mut().and_then(Watch::take_name);
+        Ok(CpuMatrix { source, row_bytes, packed: Some(packed), name })
+    }
+
+    fn next_matrix_is(&mut self, name: &str) {
+        if let Some(watch) = &mut self.watch {
+            watch.next_is(name);
+        }
+    }
+
+    fn loaded(&mut self) {
+        self.arena.close();
     }
 
     fn own_form(&self, matrix: &CpuMatrix) -> Option<OwnForm> {
@@ -377,7 +414,13 @@ impl Compute for Cpu {
         let MatrixSource { kind, rows, columns, .. } = weight.source;
         assert!(x.width == columns && out.width == rows, "{rows}×{columns} by {} to {}", x.width, out.width);
         out.resize(x.rows);
+        if let Some(watch) = &mut self.watch {
+            watch.saw(weight, x);
+        }
         if let Some(packed) = &weight.packed {
+            if self.arena.is_open() {
+                self.arena.close();
+            }
             return self.packed_matmul(packed, x, out);
         }
         let task = MatmulTask {

@@ -8,6 +8,7 @@
 //! A packed matrix takes the bytes of the file, or up to 3 % more where 6-bit scales become bytes; IQ2_XXS takes half as
 //! much again, its codewords spelled out as bit pairs and signs. Layouts and what they gave: `docs/decisions`. The last group of a matrix is filled up with rows of zeros.
 
+mod arena;
 mod stored;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::compute::Storage;
 use crate::pool::{Pool, TileShape};
 use crate::unpack::six_bits;
 
+pub use arena::Arena;
 pub use stored::LAYOUT;
 
 /// Rows of a group.
@@ -113,35 +115,50 @@ impl Format {
 }
 
 impl Packed {
-    /// Packs rows of blocks as the file has them.
+    /// Packs rows of blocks as the file has them, into memory of its own.
     ///
     /// # Panics
     /// When the bytes are not whole rows of whole blocks.
     #[must_use]
     pub fn new(format: Format, bytes: &[u8], columns: usize, pool: &Pool) -> Self {
+        Self::made(format, bytes, columns, pool, |len, fill| arena::alone(len, fill))
+    }
+
+    /// The same, beside the other matrices of an arena: to be used once that is closed.
+    ///
+    /// # Panics
+    /// As [`Packed::new`].
+    #[must_use]
+    pub fn beside(format: Format, bytes: &[u8], columns: usize, pool: &Pool, arena: &mut Arena) -> Self {
+        Self::made(format, bytes, columns, pool, |len, fill| arena.put(len, fill))
+    }
+
+    fn made(
+        format: Format,
+        bytes: &[u8],
+        columns: usize,
+        pool: &Pool,
+        put: impl FnOnce(usize, &mut dyn FnMut(&mut [u8])) -> (Arc<arena::Shared>, usize),
+    ) -> Self {
         let row_bytes = format.kind.row_bytes(columns).expect("rows are whole blocks");
         assert!(bytes.len().is_multiple_of(row_bytes), "{} bytes in rows of {row_bytes}", bytes.len());
         let rows = bytes.len() / row_bytes;
         let groups = rows.div_ceil(GROUP);
         let group_bytes = format.group_bytes(columns);
-        let mut data = Buffer::new(groups * group_bytes);
         // Tasks of some hundred kilobytes: enough of them to share out, few enough to count.
         let rows_max = (256 * 1024 / group_bytes).max(1);
         let shape =
             TileShape { stride: group_bytes, columns: group_bytes, rows_max, columns_max: group_bytes };
-        pool.for_tiles(data.bytes_mut(), shape, |mut tile| {
-            for group in tile.rows() {
-                let end = ((group + 1) * GROUP).min(rows);
-                pack_group(
-                    format,
-                    &bytes[group * GROUP * row_bytes..end * row_bytes],
-                    columns,
-                    tile.row(group),
-                );
-            }
+        let (storage, start) = put(groups * group_bytes, &mut |data| {
+            pool.for_tiles(data, shape, |mut tile| {
+                for group in tile.rows() {
+                    let rows = group * GROUP..((group + 1) * GROUP).min(rows);
+                    let bytes = &bytes[rows.start * row_bytes..rows.end * row_bytes];
+                    pack_group(format, bytes, columns, tile.row(group));
+                }
+            });
         });
-        let start = data.start;
-        Self { format, rows, columns, storage: Arc::new(data), start }
+        Self { format, rows, columns, storage, start }
     }
 
     /// Bytes of a group.
@@ -155,58 +172,6 @@ impl Packed {
         let (quants, scales) =
             (self.format.quants_plane(self.columns), self.format.scales_plane(self.columns));
         Group { quants: &bytes[..quants], scales: &bytes[quants.next_multiple_of(LINE)..][..scales] }
-    }
-}
-
-/// Zeroed memory that begins at a cache line.
-enum Memory {
-    Heap(Vec<u8>),
-    /// Large ones, in huge pages where the system has them: fewer faults while it is filled, fewer misses of the
-    /// address cache while it is read.
-    Mapped(memmap2::MmapMut),
-}
-
-struct Buffer {
-    memory: Memory,
-    start: usize,
-    len: usize,
-}
-
-/// From here on memory is mapped: a huge page of x86-64.
-const HUGE: usize = 2 << 20;
-
-impl Buffer {
-    fn new(len: usize) -> Self {
-        if len >= HUGE
-            && let Ok(map) = memmap2::MmapMut::map_anon(len)
-        {
-            #[cfg(target_os = "linux")]
-            if let Err(error) = map.advise(memmap2::Advice::HugePage) {
-                // A kernel without huge pages: nothing is lost but some speed.
-                drop(error);
-            }
-            return Self { memory: Memory::Mapped(map), start: 0, len };
-        }
-        let heap = vec![0; len + LINE - 1];
-        let start = heap.as_ptr().align_offset(LINE);
-        Self { memory: Memory::Heap(heap), start, len }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        let all: &mut [u8] = match &mut self.memory {
-            Memory::Heap(heap) => heap,
-            Memory::Mapped(map) => map,
-        };
-        &mut all[self.start..self.start + self.len]
-    }
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        match &self.memory {
-            Memory::Heap(heap) => heap,
-            Memory::Mapped(map) => map,
-        }
     }
 }
 

@@ -114,6 +114,7 @@ fn a_stored_matrix_computes_the_same() {
     let mut cpu = Cpu::new(2);
     for (kind, _) in GOLDENS {
         let fresh = cpu.matrix(source(kind)).unwrap();
+        cpu.loaded();
         let form = cpu.own_form(&fresh).unwrap();
         // At another place, behind something else, as in a file.
         let mut file = vec![7u8; 4096 + form.bytes().len() + 64];
@@ -133,6 +134,7 @@ fn forms_that_do_not_fit_are_refused() {
     let mut cpu = Cpu::new(1);
     let kind = BlockType::Q6_K;
     let fresh = cpu.matrix(source(kind)).unwrap();
+    cpu.loaded();
     let form = cpu.own_form(&fresh).unwrap();
     let len = form.bytes().len();
     let mut file = vec![0u8; len + 4096];

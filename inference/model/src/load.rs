@@ -119,6 +119,7 @@ impl<C: Compute> Model<C> {
         let output_norm = loader.vector("output_norm.weight", width)?;
         let layers =
             (0..plan.shape.layers).map(|index| loader.layer(&plan, index)).collect::<Result<_, _>>()?;
+        loader.compute.loaded();
         let mut parts = loader.parts;
         // Table and head are loaded first and used last: kept in the order of use, a file is read from front to back.
         let of_layers = |part: &Part| part.name.starts_with("blk.");
@@ -206,6 +207,7 @@ impl<C: Compute> Loader<'_, C> {
         let source =
             MatrixSource { storage, range, kind: tensor.block_type, rows, columns, use_for_products };
         let kind = source.kind;
+        self.compute.next_matrix_is(name);
         let matrix = match self.kept_matrix(name, &source) {
             Some(matrix) => matrix,
             None => {
@@ -255,7 +257,12 @@ impl<C: Compute> Loader<'_, C> {
         Ok(self.compute.vector(&values))
     }
 
-    pub(crate) fn linear(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Linear<C>, ModelError> {
+    pub(crate) fn linear(
+        &mut self,
+        prefix: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Linear<C>, ModelError> {
         let weight = self.matrix(&format!("{prefix}.weight"), rows, columns, true)?;
         let bias = format!("{prefix}.bias");
         let bias = match self.file.tensor(&bias) {

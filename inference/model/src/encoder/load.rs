@@ -108,6 +108,7 @@ impl<C: Compute> Encoder<C> {
         let output_norm = plan.pre_norm.then(|| finder.norm("output_norm", width)).transpose()?;
         let head = finder.head(width)?;
         let weight_bytes = file.tensors().iter().map(|tensor| tensor.size_bytes() as u64).sum();
+        finder.loader.compute.loaded();
         let parts = finder.loader.parts;
         let encoder = Self {
             plan,
