@@ -4,6 +4,7 @@
 //! accumulated in one order (see `arch::lanes`), so results do not depend on the batch, the tile or the thread count.
 
 mod attention;
+mod panels;
 mod watch;
 mod within;
 
@@ -14,6 +15,7 @@ use std::ops::Range;
 use crate::arch::loops::MatmulTask;
 use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
 use crate::arch::{self, Level};
+use crate::blocks::BlockType;
 use crate::compute::{
     AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, WithinShape,
 };
@@ -21,6 +23,7 @@ use crate::pack::{Arena, Format, GROUP, Packed, STEP};
 use crate::pages::{PAGE_TOKENS, PageShape, Pages, Scratch, Slot, Strided};
 use crate::pool::{Pool, TileShape};
 use attention::Sharing;
+use panels::Panels;
 use watch::Watch;
 pub use watch::Watched;
 
@@ -164,6 +167,8 @@ pub struct CpuMatrix {
     source: MatrixSource,
     row_bytes: usize,
     packed: Option<Packed>,
+    /// Floats in panels, where whoever took it said that its products may be rounded.
+    panels: Option<Panels>,
     /// Known while they are watched.
     name: Option<Box<str>>,
 }
@@ -199,6 +204,9 @@ pub struct Rows {
     /// The same in int8, in tiles of tokens; made when the first packed matrix asks for it.
     blocks: Vec<Block>,
     blocks_valid: bool,
+    /// The same as words of `arch::panels`, made when the first matrix in panels asks for it.
+    words: Vec<f32>,
+    words_valid: bool,
     /// What the blocks' offsets are multiplied with, as a power of two.
     blocks_offset_bits: u32,
 }
@@ -218,7 +226,7 @@ impl Rows {
             self.data.resize(len, 0.0);
         }
         self.rows = rows;
-        self.blocks_valid = false;
+        (self.blocks_valid, self.words_valid) = (false, false);
     }
 
     fn used(&self) -> &[f32] {
@@ -226,7 +234,7 @@ impl Rows {
     }
 
     fn used_mut(&mut self) -> &mut [f32] {
-        self.blocks_valid = false;
+        (self.blocks_valid, self.words_valid) = (false, false);
         &mut self.data[..self.rows * self.stride]
     }
 
@@ -237,7 +245,7 @@ impl Rows {
     }
 
     fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        self.blocks_valid = false;
+        (self.blocks_valid, self.words_valid) = (false, false);
         &mut self.data[row * self.stride..][..self.width]
     }
 
@@ -287,7 +295,22 @@ impl Compute for Cpu {
             let bytes = &(*source.storage).as_ref()[source.range.clone()];
             Packed::beside(format, bytes, source.columns, &self.pool, &mut self.arena)
         });
-        Ok(CpuMatrix { source, row_bytes, packed, name: self.watch.as_mut().and_then(Watch::take_name) })
+        Ok(CpuMatrix {
+            source,
+            row_bytes,
+            packed,
+            panels: None,
+            name: self.watch.as_mut().and_then(Watch::take_name),
+        })
+    }
+
+    fn rounded_matrix(&mut self, source: MatrixSource) -> Result<CpuMatrix, ComputeError> {
+        let floats = matches!(source.kind, BlockType::F32 | BlockType::F16 | BlockType::BF16);
+        let mut matrix = self.matrix(source)?;
+        if floats && matrix.source.use_for_products {
+            matrix.panels = Some(Panels::new(&matrix.source, matrix.row_bytes, self.level, &self.pool));
+        }
+        Ok(matrix)
     }
 
     fn stored_matrix(&mut self, source: MatrixSource, form: OwnForm) -> Result<CpuMatrix, ComputeError> {
@@ -298,7 +321,7 @@ impl Compute for Cpu {
             .and_then(|format| Packed::stored(format, source.rows, source.columns, form.storage, form.range));
         let Some(packed) = packed else { return Err(wrong_size(&source, bytes)) };
         let name = self.watch.as_mut().and_then(Watch::take_name);
-        Ok(CpuMatrix { source, row_bytes, packed: Some(packed), name })
+        Ok(CpuMatrix { source, row_bytes, packed: Some(packed), panels: None, name })
     }
 
     fn next_matrix_is(&mut self, name: &str) {
@@ -316,7 +339,7 @@ impl Compute for Cpu {
     }
 
     fn has_copied(&self, matrix: &CpuMatrix) -> bool {
-        matrix.packed.is_some()
+        matrix.packed.is_some() || matrix.panels.is_some()
     }
 
     fn vector(&mut self, values: &[f32]) -> Vec<f32> {
@@ -417,6 +440,9 @@ impl Compute for Cpu {
         if let Some(watch) = &mut self.watch {
             watch.saw(weight, x);
         }
+        if let Some(panels) = &weight.panels {
+            return self.panel_product(weight, panels, (None, None), x, out);
+        }
         if let Some(packed) = &weight.packed {
             if self.arena.is_open() {
                 self.arena.close();
@@ -440,6 +466,57 @@ impl Compute for Cpu {
         });
     }
 
+    fn add_rows(&mut self, x: &mut Rows, rows: &[u32], factors: &[f32], y: &Rows) {
+        assert!(x.width == y.width && rows.len() == y.rows && factors.len() == y.rows);
+        for (from, (to, factor)) in rows.iter().zip(factors).enumerate() {
+            for (x, y) in x.row_mut(*to as usize).iter_mut().zip(y.row(from)) {
+                *x += factor * y;
+            }
+        }
+    }
+
+    fn scale(&mut self, x: &mut Rows, factor: f32) {
+        let shape = x.tiles(x.rows_a_task(), x.width);
+        self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                tile.row(row).iter_mut().for_each(|value| *value *= factor);
+            }
+        });
+    }
+
+    fn zeros(&mut self, x: &mut Rows, rows: usize) {
+        x.resize(rows);
+        x.used_mut().fill(0.0);
+    }
+
+    fn linear(
+        &mut self,
+        weight: &CpuMatrix,
+        bias: Option<&Vec<f32>>,
+        activation: Option<Gate>,
+        x: &mut Rows,
+        out: &mut Rows,
+    ) {
+        if let (Some(panels), None) = (&weight.panels, &self.watch) {
+            let MatrixSource { rows, columns, .. } = weight.source;
+            assert!(
+                x.width == columns && out.width == rows,
+                "{rows}×{columns} by {} to {}",
+                x.width,
+                out.width
+            );
+            out.resize(x.rows);
+            return self.panel_product(weight, panels, (bias.map(Vec::as_slice), activation), x, out);
+        }
+        self.matmul(weight, x, out);
+        if let Some(bias) = bias {
+            self.add_bias(out, bias);
+        }
+        if let Some(kind) = activation {
+            self.activate(kind, out);
+        }
+    }
+
     fn add(&mut self, x: &mut Rows, y: &Rows) {
         assert!(x.rows == y.rows && x.width == y.width);
         let shape = x.tiles(x.rows_a_task(), x.width);
@@ -454,11 +531,14 @@ impl Compute for Cpu {
 
     fn add_bias(&mut self, x: &mut Rows, bias: &Vec<f32>) {
         assert_eq!(x.width, bias.len());
-        for row in 0..x.rows {
-            for (x, bias) in x.row_mut(row).iter_mut().zip(bias) {
-                *x += bias;
+        let shape = x.tiles(x.rows_a_task(), x.width);
+        self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                for (x, bias) in tile.row(row).iter_mut().zip(bias) {
+                    *x += bias;
+                }
             }
-        }
+        });
     }
 
     fn rope_table(&mut self, rope: &Rope, positions: &[u32], table: &mut Rows) {
@@ -470,7 +550,7 @@ impl Compute for Cpu {
             for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(&rope.frequencies) {
                 // In f64: at position 30,000 an f32 angle is off by a thousandth of a radian.
                 let (s, c) = (f64::from(*position) * f64::from(*frequency)).sin_cos();
-                (*cosine, *sine) = (c as f32, s as f32);
+                (*cosine, *sine) = (c as f32 * rope.amplitude, s as f32 * rope.amplitude);
             }
         }
     }
@@ -508,10 +588,19 @@ impl Compute for Cpu {
         }
     }
 
-    fn attention(&mut self, pages: &Pages, shape: &AttentionShape, batch: &Batch, q: &Rows, out: &mut Rows) {
+    fn attention(
+        &mut self,
+        pages: &Pages,
+        shape: &AttentionShape,
+        sinks: Option<&Vec<f32>>,
+        batch: &Batch,
+        q: &Rows,
+        out: &mut Rows,
+    ) {
         let AttentionShape { heads, kv_heads, head_width, .. } = *shape;
         assert!(q.width == heads * head_width && out.width == q.width && heads.is_multiple_of(kv_heads));
-        self.attend(pages, *shape, batch, q, out);
+        assert!(sinks.is_none_or(|sinks| sinks.len() == heads), "one sink for each head");
+        self.attend(pages, *shape, sinks.map(Vec::as_slice), batch, q, out);
     }
 
     fn attention_within(

@@ -6,6 +6,7 @@
 use core::arch::x86_64::*;
 
 use super::pairs::Pairs;
+use super::panels::Step;
 use super::x86_64::Avx512;
 
 pub(super) fn has_bf16() -> bool {
@@ -72,6 +73,38 @@ impl Pairs for Brain {
     fn add_products(sum: Avx512, a: Self, b: Self) -> Avx512 {
         // SAFETY: called only under AVX-512 BF16; no memory is touched.
         unsafe { Avx512(_mm512_dpbf16_ps(sum.0, a.0, b.0)) }
+    }
+}
+
+impl Step for Brain {
+    type Lanes = Avx512;
+    const COLUMNS: usize = 2;
+
+    #[inline(always)]
+    fn join([even, odd]: [Avx512; 2], to: &mut Words) {
+        <Self as Pairs>::join(even, odd, to);
+    }
+
+    #[inline(always)]
+    fn words([first, second]: [Avx512; 2], to: &mut [f32]) {
+        let to = to.first_chunk_mut().expect("a word for each two activations");
+        <Self as Pairs>::neighbours(first, second, to);
+    }
+
+    #[inline(always)]
+    fn load(from: &Words) -> Self {
+        <Self as Pairs>::load(from)
+    }
+
+    #[inline(always)]
+    fn splat(word: f32) -> Self {
+        // SAFETY: called only under AVX-512 BF16; no memory is touched.
+        unsafe { Self(pairs(_mm512_set1_epi32(word.to_bits().cast_signed()))) }
+    }
+
+    #[inline(always)]
+    fn add_product(sum: Avx512, a: Self, b: Self) -> Avx512 {
+        <Self as Pairs>::add_products(sum, a, b)
     }
 }
 

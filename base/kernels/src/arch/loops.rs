@@ -200,6 +200,11 @@ pub(crate) fn gate<L: Lanes>(kind: Gate, gate: &mut [f32], up: &[f32]) {
         Gate::GeluTanh => gate_with(gelu_tanh, gate, up),
         Gate::Gelu => gate_with(gelu, gate, up),
         Gate::Relu => gate_with(relu, gate, up),
+        Gate::Clamped => {
+            for (g, u) in gate.iter_mut().zip(up) {
+                *g = clamped(*g) * (u.clamp(-CLAMP, CLAMP) + 1.0);
+            }
+        }
     }
 }
 
@@ -213,11 +218,18 @@ fn gate_with(act: impl Fn(f32) -> f32, gate: &mut [f32], up: &[f32]) {
 /// `x = act(x)`, element by element.
 #[inline(always)]
 pub(crate) fn activate<L: Lanes>(kind: Gate, x: &mut [f32]) {
+    act(kind, x);
+}
+
+/// The same for whoever is compiled with some instruction set already.
+#[inline(always)]
+pub(crate) fn act(kind: Gate, x: &mut [f32]) {
     match kind {
         Gate::Silu => activate_with(silu, x),
         Gate::GeluTanh => activate_with(gelu_tanh, x),
         Gate::Gelu => activate_with(gelu, x),
         Gate::Relu => activate_with(relu, x),
+        Gate::Clamped => activate_with(clamped, x),
     }
 }
 
@@ -226,6 +238,15 @@ fn activate_with(act: impl Fn(f32) -> f32, x: &mut [f32]) {
     for x in x {
         *x = act(*x);
     }
+}
+
+/// Where [`Gate::Clamped`] holds its halves.
+const CLAMP: f32 = 7.0;
+
+#[inline(always)]
+fn clamped(x: f32) -> f32 {
+    let x = x.min(CLAMP);
+    x / (1.0 + exp(-1.702 * x))
 }
 
 #[inline(always)]

@@ -20,6 +20,7 @@ mod check;
 pub(crate) mod lanes;
 pub(crate) mod loops;
 pub(crate) mod packed;
+pub(crate) mod panels;
 pub(crate) mod pairs;
 pub(crate) mod rows;
 pub(crate) mod within;
@@ -32,6 +33,7 @@ use attention::{AttentionTask, Part};
 use lanes::Portable;
 use loops::MatmulTask;
 use packed::{Block, PackedTask};
+use panels::PanelTask;
 use within::WithinTask;
 
 use crate::blocks::BlockType;
@@ -108,6 +110,15 @@ impl Level {
         levels
     }
 
+    /// Columns of a step of `panels`: 2 where products of bfloat16 are faster than those of f32.
+    pub(crate) const fn step_columns(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => 2,
+            _ => 1,
+        }
+    }
+
     /// For people.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -139,6 +150,9 @@ macro_rules! with_loops {
             fn loops::matmul(task: &MatmulTask<'_>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
             fn attention::attention(task: &AttentionTask<'_>, scratch: &mut Vec<f32>, part: Part<'_, '_>);
             fn within::within(task: &WithinTask<'_>, rows: Range<usize>, scratch: &mut Vec<f32>, tile: &mut Tile<'_>);
+            fn panels::panels(task: &PanelTask<'_>, tile: &mut Tile<'_>);
+            fn panels::panel_of(weights: &[f32], columns: usize, panel: &mut [f32]);
+            fn panels::words(x: &[f32], words: &mut [f32]);
             fn loops::rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]);
             fn loops::layer_norm(x: &[f32], gain: &[f32], bias: Option<&[f32]>, epsilon: f32, out: &mut [f32]);
             fn loops::activate(kind: Gate, x: &mut [f32]);

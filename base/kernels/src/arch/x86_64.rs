@@ -8,6 +8,7 @@ use super::attention::{self, AttentionTask, Part};
 use super::lanes::Lanes;
 use super::loops::{self, MatmulTask};
 use super::packed::{self, Block, PackedTask};
+use super::panels::{self, PanelTask};
 use super::rows::Rows;
 use super::with_loops;
 use super::within::{self, WithinTask};
@@ -623,32 +624,32 @@ macro_rules! entries {
 
 pub(super) mod avx2 {
     use super::{
-        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Range, Tile,
-        WithinTask, attention, loops, packed, with_loops, within,
+        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, PanelTask, Part, Range,
+        Tile, WithinTask, attention, loops, packed, panels, with_loops, within,
     };
     with_loops!(entries "avx2,fma,f16c,bmi2", Avx2<false>);
 }
 
 pub(super) mod avx_vnni {
     use super::{
-        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Range, Tile,
-        WithinTask, attention, loops, packed, with_loops, within,
+        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, PanelTask, Part, Range,
+        Tile, WithinTask, attention, loops, packed, panels, with_loops, within,
     };
     with_loops!(entries "avxvnni,avx2,fma,f16c,bmi2", Avx2<true>);
 }
 
 pub(super) mod avx512 {
     use super::{
-        AttentionTask, Avx512, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, Part, Range, Tile,
-        WithinTask, attention, loops, packed, with_loops, within,
+        AttentionTask, Avx512, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, PanelTask, Part,
+        Range, Tile, WithinTask, attention, loops, packed, panels, with_loops, within,
     };
     with_loops!(entries "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2", Avx512);
 }
 
-/// AVX-512 with BF16: only attention has something to gain.
+/// AVX-512 with BF16: attention and products of floats have something to gain.
 pub(super) mod avx512_bf16 {
     pub(in crate::arch) use super::avx512::*;
-    use super::{AttentionTask, Part, attention};
+    use super::{AttentionTask, PanelTask, Part, Tile, attention, panels};
     use crate::arch::bf16::Brain;
     use crate::arch::pairs::Plain;
 
@@ -659,5 +660,20 @@ pub(super) mod avx512_bf16 {
         } else {
             attention::attention_with::<Brain>(task, scratch, part);
         }
+    }
+
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2")]
+    pub(in crate::arch) fn panels(task: &PanelTask<'_>, tile: &mut Tile<'_>) {
+        panels::panels_with::<Brain>(task, tile);
+    }
+
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2")]
+    pub(in crate::arch) fn panel_of(weights: &[f32], columns: usize, panel: &mut [f32]) {
+        panels::panel_with::<Brain>(weights, columns, panel);
+    }
+
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2")]
+    pub(in crate::arch) fn words(x: &[f32], words: &mut [f32]) {
+        panels::words_with::<Brain>(x, words);
     }
 }

@@ -1,0 +1,108 @@
+//! Matrices of floats in panels, for products of many rows: see `arch::panels`. What threads share are tiles of rows and
+//! of groups; who computes which never shows in the result.
+
+use super::{Cpu, CpuMatrix, Rows, SERIAL};
+use crate::arch::{self, Level, panels::PanelTask};
+use crate::compute::{Gate, MatrixSource};
+use crate::pack::GROUP;
+use crate::pool::{Pool, TileShape};
+
+/// Bytes of weights that one task takes: they stay in the second-level cache while tokens pass.
+const TASK_BYTES: usize = 384 * 1024;
+/// The fewest rows and the fewest groups of a task.
+const ROWS_MIN: usize = 48;
+const GROUPS_MIN: usize = 4;
+
+/// A matrix in panels.
+pub(super) struct Panels {
+    /// `[group of 16 rows][step][row]`; in bfloat16 a word is a pair.
+    words: Vec<f32>,
+    steps: usize,
+}
+
+impl std::fmt::Debug for Panels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "panels of {} words", self.words.len())
+    }
+}
+
+impl Panels {
+    /// Reads the matrix once, with all threads.
+    pub(super) fn new(source: &MatrixSource, row_bytes: usize, level: Level, pool: &Pool) -> Self {
+        let MatrixSource { kind, rows, columns, .. } = *source;
+        let bytes = &(*source.storage).as_ref()[source.range.clone()];
+        let steps = columns.div_ceil(level.step_columns());
+        let panel = steps * GROUP;
+        let mut words = vec![0.0; rows.div_ceil(GROUP) * panel];
+        let each = TileShape { stride: panel, columns: panel, rows_max: 1, columns_max: panel };
+        pool.for_tiles(&mut words, each, |mut tile| {
+            let group = tile.rows().start;
+            let own = group * GROUP..rows.min((group + 1) * GROUP);
+            let mut weights = vec![0.0; own.len() * columns];
+            arch::unpack(level, kind, &bytes[own.start * row_bytes..own.end * row_bytes], &mut weights);
+            arch::panel_of(level, &weights, columns, tile.row(group));
+        });
+        Self { words, steps }
+    }
+}
+
+impl Cpu {
+    /// `out = act(weight · x + bias)`.
+    pub(super) fn panel_product(
+        &self,
+        weight: &CpuMatrix,
+        panels: &Panels,
+        epilogue: (Option<&[f32]>, Option<Gate>),
+        x: &mut Rows,
+        out: &mut Rows,
+    ) {
+        let level = self.level;
+        let step_columns = level.step_columns();
+        if step_columns > 1 {
+            self.words(x, step_columns);
+        }
+        let (words, stride) = match step_columns {
+            1 => (x.used(), x.stride),
+            _ => (&x.words[..], x.stride / step_columns),
+        };
+        let (bias, activation) = epilogue;
+        let task =
+            PanelTask { weights: &panels.words, steps: panels.steps, x: words, stride, bias, activation };
+        let groups = weight.source.rows.div_ceil(GROUP);
+        let (mut groups_max, mut rows_max) = (TASK_BYTES / (panels.steps * GROUP * 4), x.rows.max(1));
+        groups_max = (groups_max / GROUPS_MIN * GROUPS_MIN).clamp(GROUPS_MIN, groups);
+        // Enough tasks for threads to end together; first fewer groups, then fewer rows.
+        let enough = 4 * self.pool.threads();
+        let tasks =
+            |groups_max: usize, rows_max: usize| groups.div_ceil(groups_max) * x.rows.div_ceil(rows_max);
+        while groups_max > GROUPS_MIN && tasks(groups_max, rows_max) < enough {
+            groups_max = (groups_max / 2).next_multiple_of(GROUPS_MIN);
+        }
+        while rows_max > ROWS_MIN && tasks(groups_max, rows_max) < enough {
+            rows_max = (rows_max / 2).next_multiple_of(12).max(ROWS_MIN);
+        }
+        let tiles = out.tiles(rows_max, groups_max * GROUP);
+        self.pool.for_tiles(out.used_mut(), tiles, |mut tile| arch::panels(level, &task, &mut tile));
+    }
+
+    /// Activations as pairs, kept for the next product.
+    fn words(&self, x: &mut Rows, step_columns: usize) {
+        if x.words_valid {
+            return;
+        }
+        let stride = x.stride / step_columns;
+        if x.words.len() < x.rows * stride {
+            x.words.resize(x.rows * stride, 0.0);
+        }
+        let level = self.level;
+        let shape =
+            TileShape { stride, columns: stride, rows_max: (SERIAL / x.stride).max(1), columns_max: stride };
+        let (data, from) = (&x.data, x.stride);
+        self.pool.for_tiles(&mut x.words[..x.rows * stride], shape, |mut tile| {
+            for row in tile.rows() {
+                arch::words(level, &data[row * from..][..from], tile.row(row));
+            }
+        });
+        x.words_valid = true;
+    }
+}
