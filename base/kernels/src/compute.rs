@@ -107,6 +107,8 @@ impl Batch {
 pub struct Rope {
     /// Radians a position, one for each pair of elements.
     pub frequencies: Vec<f32>,
+    /// What is turned is also multiplied by this: 1, but for some ways of stretching.
+    pub amplitude: f32,
     pub pairing: RopePairing,
 }
 
@@ -170,6 +172,8 @@ pub enum Gate {
     Gelu,
     /// max(x, 0).
     Relu,
+    /// As a gate min(x, 7)·sigmoid(1.702·min(x, 7)), which multiplies 1 more than the other half, held within ±7: gpt-oss.
+    Clamped,
 }
 
 /// A device that computes decoder steps.
@@ -289,6 +293,15 @@ pub trait Compute {
         }
     }
 
+    /// `x[rows[i]] += factors[i] · y[i]`, in the order of `i`.
+    fn add_rows(&mut self, x: &mut Self::Activation, rows: &[u32], factors: &[f32], y: &Self::Activation);
+
+    /// `x = factor · x`.
+    fn scale(&mut self, x: &mut Self::Activation, factor: f32);
+
+    /// Makes all elements of so many rows 0.
+    fn zeros(&mut self, x: &mut Self::Activation, rows: usize);
+
     /// `x += y`.
     fn add(&mut self, x: &mut Self::Activation, y: &Self::Activation);
 
@@ -317,11 +330,13 @@ pub trait Compute {
         v: &Self::Activation,
     );
 
-    /// Causal attention of every row over its sequence's pages: softmax(q·kᵀ·scale)·v.
+    /// Causal attention of every row over its sequence's pages: softmax(q·kᵀ·scale)·v. With sinks, one a head, the softmax has
+    /// one more score, which weighs nothing but itself.
     fn attention(
         &mut self,
         pages: &Self::Pages,
         shape: &AttentionShape,
+        sinks: Option<&Self::Vector>,
         batch: &Batch,
         q: &Self::Activation,
         out: &mut Self::Activation,

@@ -69,6 +69,10 @@ fn act(kind: Gate, x: f64) -> f64 {
         }
         Gate::Gelu => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
         Gate::Relu => x.max(0.0),
+        Gate::Clamped => {
+            let x = x.min(7.0);
+            x / (1.0 + (-1.702 * x).exp())
+        }
     }
 }
 
@@ -88,7 +92,11 @@ fn erf(x: f64) -> f64 {
 /// `act(gate) · up`.
 #[must_use]
 pub fn gate(kind: Gate, gate: &[f32], up: &[f32]) -> Vec<f32> {
-    gate.iter().zip(up).map(|(g, u)| (act(kind, f64::from(*g)) * f64::from(*u)) as f32).collect()
+    let other = |up: f32| match kind {
+        Gate::Clamped => f64::from(up.clamp(-7.0, 7.0)) + 1.0,
+        _ => f64::from(up),
+    };
+    gate.iter().zip(up).map(|(g, u)| (act(kind, f64::from(*g)) * other(*u)) as f32).collect()
 }
 
 /// One head turned by its position.
@@ -103,8 +111,9 @@ pub fn rope(head: &[f32], rope: &Rope, position: u32) -> Vec<f32> {
         };
         let (sine, cosine) = (f64::from(position) * f64::from(*frequency)).sin_cos();
         let (x, y) = (f64::from(head[a]), f64::from(head[b]));
-        out[a] = (x * cosine - y * sine) as f32;
-        out[b] = (x * sine + y * cosine) as f32;
+        let amplitude = f64::from(rope.amplitude);
+        out[a] = ((x * cosine - y * sine) * amplitude) as f32;
+        out[b] = ((x * sine + y * cosine) * amplitude) as f32;
     }
     out
 }
@@ -139,6 +148,7 @@ pub fn attention(
     window: usize,
     scale: f32,
     soft_cap: f32,
+    sink: Option<f32>,
 ) -> Vec<f32> {
     let from = (position + 1).saturating_sub(window);
     let scores: Vec<f64> = (from..=position)
@@ -148,9 +158,10 @@ pub fn attention(
             if soft_cap > 0.0 { cap * (score / cap).tanh() } else { score }
         })
         .collect();
-    let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sink = sink.map_or(f64::NEG_INFINITY, f64::from);
+    let highest = scores.iter().copied().fold(sink, f64::max);
     let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
-    let total: f64 = weights.iter().sum();
+    let total: f64 = weights.iter().sum::<f64>() + (sink - highest).exp();
     (0..q.len())
         .map(|j| {
             let sum: f64 = weights.iter().enumerate().map(|(i, w)| w * f64::from(values[from + i][j])).sum();

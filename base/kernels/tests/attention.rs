@@ -49,6 +49,7 @@ struct Case {
     tokens: usize,
     window: usize,
     soft_cap: f32,
+    sinks: Option<Vec<f32>>,
     q: Vec<Vec<f32>>,
     k: Vec<Vec<f32>>,
     v: Vec<Vec<f32>>,
@@ -67,7 +68,10 @@ impl Case {
         let q = numbers(seed, tokens, heads * width);
         let k = numbers(seed + 1, tokens, kv_heads * width);
         let v = numbers(seed + 2, tokens, kv_heads * width);
-        Self { heads, kv_heads, width, tokens, window, soft_cap, q, k, v }
+        // Some above all scores, some below.
+        let sinks =
+            (seed % 2 == 1 && seed < 50).then(|| numbers(77, 1, heads)[0].iter().map(|x| 9.0 * x).collect());
+        Self { heads, kv_heads, width, tokens, window, soft_cap, sinks, q, k, v }
     }
 
     fn page_shape(&self, kv_type: KvType) -> PageShape {
@@ -96,7 +100,8 @@ impl Case {
             let kv_head = head / (heads / kv_heads);
             let q = &self.q[position][head * width..][..width];
             let (k, v) = (past(&self.k, kv_head), past(&self.v, kv_head));
-            reference::attention(q, &k, &v, position, self.window, SCALE, self.soft_cap)
+            let sink = self.sinks.as_ref().map(|sinks| sinks[head]);
+            reference::attention(q, &k, &v, position, self.window, SCALE, self.soft_cap, sink)
         });
         heads.flatten().collect()
     }
@@ -144,7 +149,7 @@ impl<'a> Sequences<'a> {
         cpu.store_kv(pages, 1, &batch, &k, &v);
         let width = cases[0].heads * cases[0].width;
         let mut out = cpu.activation(width);
-        cpu.attention(pages, &cases[0].attention_shape(), &batch, &q, &mut out);
+        cpu.attention(pages, &cases[0].attention_shape(), cases[0].sinks.as_ref(), &batch, &q, &mut out);
         let mut all = Vec::new();
         cpu.download(&out, &mut all);
         all.chunks_exact(width).map(<[f32]>::to_vec).collect()

@@ -232,7 +232,7 @@ fn norms_and_gates() {
                     let want: Vec<f32> = x.iter().flat_map(want).collect();
                     close("layer norm", &download(&mut cpu, &out), &want, 2e-5);
                 }
-                for kind in [Gate::Silu, Gate::GeluTanh, Gate::Gelu, Gate::Relu] {
+                for kind in [Gate::Silu, Gate::GeluTanh, Gate::Gelu, Gate::Relu, Gate::Clamped] {
                     let scaled: Vec<Vec<f32>> =
                         x.iter().map(|row| row.iter().map(|value| value * 30.0).collect()).collect();
                     let mut gate = upload(&mut cpu, &scaled);
@@ -257,7 +257,7 @@ fn rope_of_both_pairings() {
     let width = 32;
     for pairing in [RopePairing::Adjacent, RopePairing::Halves] {
         let frequencies = (0..width / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / width as f32)).collect();
-        let rope = Rope { frequencies, pairing };
+        let rope = Rope { frequencies, amplitude: 1.25, pairing };
         let positions = [0, 1, 77, 8191];
         let heads = Numbers(3).rows(positions.len(), 2 * width);
         let mut cpu = Cpu::new(1);
@@ -272,5 +272,25 @@ fn rope_of_both_pairings() {
             })
             .collect();
         close("rope", &download(&mut cpu, &x), &want, 1e-6);
+    }
+}
+
+#[test]
+fn rows_are_added_where_they_belong() {
+    let width = 33;
+    let (x, y) = (Numbers(5).rows(4, width), Numbers(6).rows(3, width));
+    let (rows, factors) = ([2, 0, 2], [0.5, -2.0, 1.0]);
+    for mut cpu in machines() {
+        let (mut device, y_device) = (upload(&mut cpu, &x), upload(&mut cpu, &y));
+        cpu.add_rows(&mut device, &rows, &factors, &y_device);
+        cpu.scale(&mut device, 3.0);
+        let mut want = x.clone();
+        for ((row, factor), y) in rows.iter().zip(factors).zip(&y) {
+            want[*row as usize].iter_mut().zip(y).for_each(|(x, y)| *x += factor * y);
+        }
+        let want: Vec<f32> = want.iter().flatten().map(|value| 3.0 * value).collect();
+        close("rows", &download(&mut cpu, &device), &want, 1e-6);
+        cpu.zeros(&mut device, 2);
+        assert_eq!(download(&mut cpu, &device), vec![0.0; 2 * width]);
     }
 }

@@ -151,7 +151,7 @@ impl<C: Compute> Model<C> {
             window: plan.layers[index].window,
             soft_cap: plan.attention_cap,
         };
-        compute.attention(pages, &shape, batch, &space.q, &mut space.attended);
+        compute.attention(pages, &shape, None, batch, &space.q, &mut space.attended);
         linear(compute, &layer.output, &mut space.attended, &mut space.delta);
         self.add_delta(compute, space, layer.post_attention_norm.as_ref());
     }

@@ -213,5 +213,5 @@ pub(crate) fn rope(
             (plain / factors.map_or(1.0, |factors| f64::from(factors[i]))) as f32
         })
         .collect();
-    Rope { frequencies, pairing }
+    Rope { frequencies, amplitude: 1.0, pairing }
 }

@@ -51,6 +51,8 @@ pub(crate) struct AttentionTask<'a> {
     pub window: usize,
     /// `cap·tanh(score/cap)`; 0 is off.
     pub soft_cap: f32,
+    /// One more score for each of these heads, which weighs nothing but itself.
+    pub sinks: Option<&'a [f32]>,
     /// Whether keys, values and weights enter the products as f32 even where a faster form is.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no faster form there"))]
     pub exact: bool,
@@ -131,8 +133,10 @@ pub(crate) fn attention_with<P: Pairs>(task: &AttentionTask<'_>, scratch: &mut V
     if let Some(tile) = tile {
         let mut records = records.chunks_exact(record_len(task.head_width));
         for row in rows {
-            for (out, record) in tile.row(row).chunks_exact_mut(task.head_width).zip(&mut records) {
-                normalise(record, out);
+            for (head, (out, record)) in
+                tile.row(row).chunks_exact_mut(task.head_width).zip(&mut records).enumerate()
+            {
+                normalise(record, task.sinks.map(|sinks| sinks[head]), out);
             }
         }
     }
@@ -244,8 +248,10 @@ fn fold_section(record: &mut [f32], maximum: f32, total: f32, sums: &[f32]) {
 
 /// The attention that a state's folded record stands for.
 #[inline(always)]
-pub(crate) fn normalise(record: &[f32], out: &mut [f32]) {
-    let inverse = 1.0 / record[1];
+pub(crate) fn normalise(record: &[f32], sink: Option<f32>, out: &mut [f32]) {
+    // Maxima are in powers of two.
+    let more = sink.map_or(0.0, |sink| exp2(sink * std::f32::consts::LOG2_E - record[0]));
+    let inverse = 1.0 / (record[1] + more);
     for (out, sum) in out.iter_mut().zip(&record[2..]) {
         *out = sum * inverse;
     }

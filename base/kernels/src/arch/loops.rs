@@ -188,7 +188,9 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    let two_to_n = f32::from_bits((((n as i32) + 127) << 23) as u32);
+    // The sum's last bits are n itself: a conversion to integers, which keeps to Rust's bounds, would not become vector code.
+    let n = (clamped * std::f32::consts::LOG2_E + magic).to_bits().wrapping_sub(magic.to_bits());
+    let two_to_n = f32::from_bits(n.wrapping_add(127) << 23);
     if x < -87.3 { 0.0 } else { p * two_to_n }
 }
 

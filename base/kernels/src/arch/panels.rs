@@ -1,6 +1,6 @@
 //! Products of float weights with float activations, sixteen rows of weights a vector: `out = act(weight · x + bias)`.
 //!
-//! Weights lie `[group of 16 rows][step][row]`, a step being one column of f32 ([`Single`]) or two neighbours in bfloat16
+//! Weights lie `[64 rows][step][row]`, 64 rows being a quad of groups of 16, and a step being one column of f32 ([`Single`]) or two neighbours in bfloat16
 //! (`bf16::Brain`); activations lie as they are, or as pairs likewise. A lane is an output row, so no product is summed
 //! across lanes: an output element is the sum of its steps in ascending order, whatever tile, batch or thread.
 //!
@@ -74,7 +74,7 @@ impl<R: Rows> Step for Single<R> {
 
 /// What such a product needs.
 pub(crate) struct PanelTask<'a> {
-    /// `[group][step][row]`.
+    /// `[quad][step][group of the quad][row]`.
     pub weights: &'a [f32],
     /// Steps of a row.
     pub steps: usize,
@@ -92,7 +92,10 @@ pub(crate) fn panels<R: Rows>(task: &PanelTask<'_>, tile: &mut Tile<'_>) {
     panels_with::<Single<R>>(task, tile);
 }
 
-/// Weights `[row][column]` of one group to `[step][row]`; `rows` of them exist.
+/// Rows of a quad of groups.
+pub(crate) const QUAD: usize = 4 * GROUP;
+
+/// Weights `[row][column]` of one quad, or of what there is of it, to `[step][row]`.
 #[inline(always)]
 pub(crate) fn panel_of<R: Rows>(weights: &[f32], columns: usize, panel: &mut [f32]) {
     panel_with::<Single<R>>(weights, columns, panel);
@@ -108,13 +111,14 @@ pub(crate) fn words<R: Rows>(x: &[f32], words: &mut [f32]) {
 pub(crate) fn panel_with<S: Step>(weights: &[f32], columns: usize, panel: &mut [f32]) {
     let rows = weights.len() / columns;
     let (panel, _) = panel.as_chunks_mut::<16>();
-    for (step, to) in panel.iter_mut().enumerate() {
+    for (at, to) in panel.iter_mut().enumerate() {
+        let (step, group) = (at / 4, at % 4);
         let mut lanes = [[0.0; 16]; 2];
         for (c, lanes) in lanes.iter_mut().enumerate().take(S::COLUMNS) {
             let column = step * S::COLUMNS + c;
             if column < columns {
-                for row in 0..rows {
-                    lanes[row] = weights[row * columns + column];
+                for row in group * GROUP..rows.min((group + 1) * GROUP) {
+                    lanes[row - group * GROUP] = weights[row * columns + column];
                 }
             }
         }
@@ -138,104 +142,104 @@ pub(crate) fn words_with<S: Step>(x: &[f32], words: &mut [f32]) {
     }
 }
 
-/// Groups outside, tokens inside: some groups' weights stay in the second-level cache while all tokens of the tile pass.
+/// Quads of groups outside, tokens inside: a quad's weights stay in the second-level cache while all tokens of the tile
+/// pass.
 #[inline(always)]
 pub(crate) fn panels_with<S: Step>(task: &PanelTask<'_>, tile: &mut Tile<'_>) {
     let columns = tile.columns();
-    let (mut group, end) = (columns.start / GROUP, columns.end.div_ceil(GROUP));
-    while group < end {
-        if S::Lanes::REGISTERS == 32 && group + 4 <= end {
-            over_tokens::<S, 4, 6>(task, group, tile);
-            group += 4;
-        } else if S::Lanes::REGISTERS == 32 && group + 2 <= end {
-            over_tokens::<S, 2, 6>(task, group, tile);
-            group += 2;
+    for quad in columns.start / QUAD..columns.end.div_ceil(QUAD) {
+        if S::Lanes::REGISTERS == 32 {
+            over_tokens::<S, 4>(task, quad, 0, tile);
         } else {
-            over_tokens::<S, 1, 6>(task, group, tile);
-            group += 1;
+            for group in 0..4 {
+                over_tokens::<S, 1>(task, quad, group, tile);
+            }
         }
     }
 }
 
 #[inline(always)]
-fn over_tokens<S: Step, const G: usize, const T: usize>(
+fn over_tokens<S: Step, const G: usize>(
     task: &PanelTask<'_>,
+    quad: usize,
     group: usize,
     tile: &mut Tile<'_>,
 ) {
     let tokens = tile.rows();
     let mut token = tokens.start;
-    while token + T <= tokens.end {
-        multiply::<S, G, T>(task, group, token, tile);
-        token += T;
+    while token + 6 <= tokens.end {
+        multiply::<S, G, 6>(task, quad, group, token, tile);
+        token += 6;
     }
-    if token + 4 <= tokens.end {
-        multiply::<S, G, 4>(task, group, token, tile);
-        token += 4;
-    }
-    while token < tokens.end {
-        multiply::<S, G, 1>(task, group, token, tile);
-        token += 1;
+    match tokens.end - token {
+        0 => {}
+        1 => multiply::<S, G, 1>(task, quad, group, token, tile),
+        2 => multiply::<S, G, 2>(task, quad, group, token, tile),
+        3 => multiply::<S, G, 3>(task, quad, group, token, tile),
+        4 => multiply::<S, G, 4>(task, quad, group, token, tile),
+        _ => multiply::<S, G, 5>(task, quad, group, token, tile),
     }
 }
 
-/// `G` groups with `T` tokens.
+/// `G` groups of a quad from `group` on, with `T` tokens.
 #[inline(always)]
 fn multiply<S: Step, const G: usize, const T: usize>(
     task: &PanelTask<'_>,
+    quad: usize,
     group: usize,
     token: usize,
     tile: &mut Tile<'_>,
 ) {
     let steps = task.steps;
-    let (weights, _) = task.weights.as_chunks::<16>();
-    let mut planes = [&weights[..0]; G];
-    for g in 0..G {
-        planes[g] = &weights[(group + g) * steps..][..steps];
-    }
+    let weights = &task.weights.as_chunks::<16>().0.as_chunks::<4>().0[quad * steps..][..steps];
     let mut rows = [&task.x[..0]; T];
     for t in 0..T {
         rows[t] = &task.x[(token + t) * task.stride..][..steps];
     }
-    let mut sums = [[S::Lanes::zero(); T]; G];
-    for step in 0..steps {
+    let mut sums = [[S::Lanes::zero(); G]; T];
+    for (step, weights) in weights.iter().enumerate() {
         let mut factors = [S::splat(0.0); G];
         for g in 0..G {
-            factors[g] = S::load(&planes[g][step]);
+            factors[g] = S::load(&weights[group + g]);
         }
         for t in 0..T {
-            let x = S::splat(rows[t][step]);
+            // SAFETY: each of the rows was cut to `steps` words above, and so many weights there are.
+            let x = S::splat(unsafe { *rows[t].get_unchecked(step) });
             for g in 0..G {
-                sums[g][t] = S::add_product(sums[g][t], factors[g], x);
+                sums[t][g] = S::add_product(sums[t][g], factors[g], x);
             }
         }
     }
-    for g in 0..G {
-        for t in 0..T {
-            finish(task, group + g, sums[g][t], token + t, tile);
+    for t in 0..T {
+        for g in 0..G {
+            finish(task, quad * 4 + group + g, sums[t][g], token + t, tile);
         }
     }
 }
 
-/// Adds the bias, activates, stores.
+/// Adds the bias, activates, stores. Groups that only fill up a quad are left out.
 #[inline(always)]
 fn finish<R: Rows>(task: &PanelTask<'_>, group: usize, sum: R, token: usize, tile: &mut Tile<'_>) {
     let columns = tile.columns();
-    let count = GROUP.min(columns.end - group * GROUP);
+    if group * GROUP >= columns.end {
+        return;
+    }
+    let row = &mut tile.row(token)[group * GROUP - columns.start..];
+    if let Some(to) = row.first_chunk_mut::<16>() {
+        let bias = task.bias.and_then(|bias| bias[group * GROUP..].first_chunk());
+        let sum = bias.map_or(sum, |bias| sum.add(R::load(bias)));
+        sum.store(to);
+        if let Some(kind) = task.activation {
+            act(kind, to);
+        }
+        return;
+    }
     let mut lanes = [0.0; 16];
-    match task.bias.map(|bias| &bias[group * GROUP..][..count]) {
-        Some(bias) => match bias.first_chunk() {
-            Some(bias) => sum.add(R::load(bias)).store(&mut lanes),
-            None => {
-                lanes[..count].copy_from_slice(bias);
-                sum.add(R::load(&{ lanes })).store(&mut lanes);
-            }
-        },
-        None => sum.store(&mut lanes),
+    sum.store(&mut lanes);
+    for (at, (to, sum)) in row.iter_mut().zip(lanes).enumerate() {
+        *to = sum + task.bias.map_or(0.0, |bias| bias[group * GROUP + at]);
     }
     if let Some(kind) = task.activation {
-        act(kind, &mut lanes);
+        act(kind, row);
     }
-    let first = group * GROUP - columns.start;
-    tile.row(token)[first..first + count].copy_from_slice(&lanes[..count]);
 }

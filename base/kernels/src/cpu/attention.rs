@@ -49,6 +49,7 @@ struct Call<'a> {
     level: Level,
     pages: &'a Pages,
     shape: AttentionShape,
+    sinks: Option<&'a [f32]>,
     batch: &'a Batch,
     q: &'a Rows,
 }
@@ -71,6 +72,7 @@ impl Call<'_> {
             scale,
             window,
             soft_cap,
+            sinks: self.sinks.map(|sinks| &sinks[kv_head * self.group()..][..self.group()]),
             exact: self.pages.shape().kv_type == KvType::F32,
         });
     }
@@ -165,7 +167,7 @@ impl Call<'_> {
                             let state = place.row * self.group() + head % self.group();
                             fold(own, &records[task * task_len + state * record..][..record]);
                         }
-                        normalise(own, out);
+                        normalise(own, self.sinks.map(|sinks| sinks[head]), out);
                     }
                 }
             });
@@ -182,11 +184,12 @@ impl Cpu {
         &mut self,
         pages: &Pages,
         shape: AttentionShape,
+        sinks: Option<&[f32]>,
         batch: &Batch,
         q: &Rows,
         out: &mut Rows,
     ) {
-        let call = Call { level: self.level, pages, shape, batch, q };
+        let call = Call { level: self.level, pages, shape, sinks, batch, q };
         out.resize(q.rows);
         for span in batch.spans.iter().filter(|span| !is_short(span)) {
             call.tiles(&self.pool, span, out);

@@ -2,20 +2,19 @@
 //! of groups; who computes which never shows in the result.
 
 use super::{Cpu, CpuMatrix, Rows, SERIAL};
-use crate::arch::{self, Level, panels::PanelTask};
+use crate::arch::panels::{PanelTask, QUAD};
+use crate::arch::{self, Level};
 use crate::compute::{Gate, MatrixSource};
-use crate::pack::GROUP;
 use crate::pool::{Pool, TileShape};
 
 /// Bytes of weights that one task takes: they stay in the second-level cache while tokens pass.
 const TASK_BYTES: usize = 384 * 1024;
-/// The fewest rows and the fewest groups of a task.
+/// The fewest rows of a task.
 const ROWS_MIN: usize = 48;
-const GROUPS_MIN: usize = 4;
 
 /// A matrix in panels.
 pub(super) struct Panels {
-    /// `[group of 16 rows][step][row]`; in bfloat16 a word is a pair.
+    /// `[quad of groups][step][row]`; in bfloat16 a word is a pair.
     words: Vec<f32>,
     steps: usize,
 }
@@ -32,15 +31,15 @@ impl Panels {
         let MatrixSource { kind, rows, columns, .. } = *source;
         let bytes = &(*source.storage).as_ref()[source.range.clone()];
         let steps = columns.div_ceil(level.step_columns());
-        let panel = steps * GROUP;
-        let mut words = vec![0.0; rows.div_ceil(GROUP) * panel];
+        let panel = steps * QUAD;
+        let mut words = vec![0.0; rows.div_ceil(QUAD) * panel];
         let each = TileShape { stride: panel, columns: panel, rows_max: 1, columns_max: panel };
         pool.for_tiles(&mut words, each, |mut tile| {
-            let group = tile.rows().start;
-            let own = group * GROUP..rows.min((group + 1) * GROUP);
+            let quad = tile.rows().start;
+            let own = quad * QUAD..rows.min((quad + 1) * QUAD);
             let mut weights = vec![0.0; own.len() * columns];
             arch::unpack(level, kind, &bytes[own.start * row_bytes..own.end * row_bytes], &mut weights);
-            arch::panel_of(level, &weights, columns, tile.row(group));
+            arch::panel_of(level, &weights, columns, tile.row(quad));
         });
         Self { words, steps }
     }
@@ -68,20 +67,19 @@ impl Cpu {
         let (bias, activation) = epilogue;
         let task =
             PanelTask { weights: &panels.words, steps: panels.steps, x: words, stride, bias, activation };
-        let groups = weight.source.rows.div_ceil(GROUP);
-        let (mut groups_max, mut rows_max) = (TASK_BYTES / (panels.steps * GROUP * 4), x.rows.max(1));
-        groups_max = (groups_max / GROUPS_MIN * GROUPS_MIN).clamp(GROUPS_MIN, groups);
-        // Enough tasks for threads to end together; first fewer groups, then fewer rows.
+        let quads = weight.source.rows.div_ceil(QUAD);
+        let mut quads_max = (TASK_BYTES / (panels.steps * QUAD * 4)).clamp(1, quads);
+        let mut rows_max = x.rows.max(1);
+        // Enough tasks for threads to end together: first fewer quads, then fewer rows.
         let enough = 4 * self.pool.threads();
-        let tasks =
-            |groups_max: usize, rows_max: usize| groups.div_ceil(groups_max) * x.rows.div_ceil(rows_max);
-        while groups_max > GROUPS_MIN && tasks(groups_max, rows_max) < enough {
-            groups_max = (groups_max / 2).next_multiple_of(GROUPS_MIN);
+        let tasks = |quads_max: usize, rows_max: usize| quads.div_ceil(quads_max) * x.rows.div_ceil(rows_max);
+        while quads_max > 1 && tasks(quads_max, rows_max) < enough {
+            quads_max = quads_max.div_ceil(2);
         }
-        while rows_max > ROWS_MIN && tasks(groups_max, rows_max) < enough {
+        while rows_max > ROWS_MIN && tasks(quads_max, rows_max) < enough {
             rows_max = (rows_max / 2).next_multiple_of(12).max(ROWS_MIN);
         }
-        let tiles = out.tiles(rows_max, groups_max * GROUP);
+        let tiles = out.tiles(rows_max, quads_max * QUAD);
         self.pool.for_tiles(out.used_mut(), tiles, |mut tile| arch::panels(level, &task, &mut tile));
     }
 
