@@ -47,7 +47,7 @@ fn what_is_wrong_is_named() {
     check(&[], TOKENIZER, "model.surprise.weight", &rows, "model.surprise.weight is not known");
     check(&[], TOKENIZER, q, &[31, 32], "[31, 32]");
     check(&[], "{}", q, &rows, "no model");
-    check(&[], r#"{"model": {"type": "WordPiece"}}"#, q, &rows, "WordPiece");
+    check(&[], r#"{"model": {"type": "WordPiece"}}"#, q, &rows, "vocab");
 }
 
 #[test]
@@ -62,4 +62,25 @@ fn folders_without_a_model() {
     let index = r#"{"weight_map": {"a": "../elsewhere.safetensors"}}"#;
     fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
     assert!(open(folder.path()).unwrap_err().to_string().contains("outside the folder"));
+}
+
+#[test]
+fn folders_that_are_something_else_or_damaged() {
+    let all = seeded::bad::folders();
+    assert!(all.len() >= 30, "{}", all.len());
+    for case in all {
+        let folder = tempfile::tempdir().unwrap();
+        case.write(folder.path()).unwrap();
+        match weights::open(folder.path()) {
+            Ok(_) => assert_eq!(case.layer, seeded::bad::Layer::Model, "{} is opened", case.name),
+            Err(error) => {
+                let said = error.to_string();
+                assert_eq!(case.layer, seeded::bad::Layer::Container, "{}: {said}", case.name);
+                assert!(!said.contains('\n'), "{}: {said}", case.name);
+                for words in case.says {
+                    assert!(said.contains(words), "{}: {words:?} is not in {said:?}", case.name);
+                }
+            }
+        }
+    }
 }

@@ -34,6 +34,92 @@ pub enum CheckpointError {
         /// The folder.
         folder: PathBuf,
     },
+    /// Weights only in a form that is a program for Python.
+    #[error(
+        "{file} in {} is a Python pickle, a program as much as data, which is never opened: get the model's safetensors, or \
+         save it again in Python with `save_pretrained(FOLDER, safe_serialization=True)`", folder.display()
+    )]
+    Pickle {
+        /// The file.
+        file: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Weights of another framework.
+    #[error(
+        "{file} in {} is of another framework, and there are no safetensors beside it: get the model in safetensors or GGUF",
+        folder.display()
+    )]
+    OtherFramework {
+        /// The file.
+        file: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Safetensors under a name that models do not have.
+    #[error(
+        "{file} in {} is not called {} and no index names it: copy the whole folder of the model, in the form that \
+         transformers reads", folder.display(), super::files::SINGLE
+    )]
+    OtherName {
+        /// The file.
+        file: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder in which GGUF files lie.
+    #[error("{} holds GGUF files: name the file itself, for example {}", folder.display(), folder.join(file).display())]
+    GgufInside {
+        /// The first of them.
+        file: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A pipeline of several models.
+    #[error("{} holds a pipeline of several models, as the Python package diffusers makes them, not a language model", folder.display())]
+    Pipeline {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Weights that were quantised in a way that is not read.
+    #[error(
+        "the weights in {} were quantised ({way}), which is not read: get the model as its maker trained it (BF16 or F16) and \
+         let Ondol quantise it, or get a GGUF file of it", folder.display()
+    )]
+    Quantized {
+        /// The folder.
+        folder: PathBuf,
+        /// `quant_method` of the configuration.
+        way: String,
+    },
+    /// A file that the index names is not there.
+    #[error(
+        "{file} is missing in {}, and the index says that weights lie in it: copy the whole folder of the model",
+        folder.display()
+    )]
+    MissingShard {
+        /// The file.
+        file: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A tensor that the index names is in no file.
+    #[error(
+        "the tensor {name} is not in {file}, where the index says it is: the files are of different versions, copy the whole \
+         folder again"
+    )]
+    MissingTensor {
+        /// The tensor.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// A file that stands for another, which was not fetched.
+    #[error("{} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A JSON file is damaged, or not what its name says.
     #[error("{} is not as expected: {problem}", path.display())]
     Json {
@@ -51,7 +137,9 @@ pub enum CheckpointError {
         problem: String,
     },
     /// Numbers of a type that is not read.
-    #[error("the tensor {name} has numbers of type {found}; F32, F16 and BF16 are read")]
+    #[error(
+        "the tensor {name} has numbers of type {found}, and F32, F16 and BF16 are read: get the model in one of these, or as GGUF"
+    )]
     NumberType {
         /// The tensor.
         name: String,

@@ -1,6 +1,7 @@
 //! The files of weights in a folder: one, or several with an index of which tensor is where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use serde_json::Value as Json;
 use super::error::CheckpointError;
 use crate::map::{FileStamp, MappedFile};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Files of one model at most: the largest have some two hundred.
 const FILES_MAX: usize = 4096;
 
@@ -49,8 +50,14 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn open(folder: &Path) -> Result<Self, CheckpointError> {
         let (mut tensors, mut stamps) = (BTreeMap::new(), Vec::new());
+        let mut skipped = BTreeSet::new();
         for name in names(folder)? {
-            stamps.push(read(&folder.join(name), &mut tensors)?);
+            stamps.push(read(folder, &name, &mut tensors, &mut skipped)?);
+        }
+        for (name, file) in index(folder)?.into_iter().flat_map(|index| index.tensors) {
+            if !tensors.contains_key(&name) && !skipped.contains(&name) {
+                return Err(CheckpointError::MissingTensor { name, file });
+            }
         }
         Ok(Self { tensors, stamps })
     }
@@ -81,7 +88,7 @@ pub(super) fn of_model(folder: &Path) -> Result<Vec<String>, CheckpointError> {
 }
 
 /// Names of files and of folders in a folder, without hidden ones and those that are no text.
-fn listed(folder: &Path) -> Result<(Vec<String>, Vec<String>), CheckpointError> {
+pub(super) fn listed(folder: &Path) -> Result<(Vec<String>, Vec<String>), CheckpointError> {
     let fail = |source| CheckpointError::Read { path: folder.to_owned(), source };
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(fail)? {
@@ -102,43 +109,73 @@ fn listed(folder: &Path) -> Result<(Vec<String>, Vec<String>), CheckpointError> 
 
 /// The files that hold weights.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
-    let index = folder.join(INDEX);
-    if !index.is_file() {
-        return match folder.join(SINGLE).is_file() {
-            true => Ok(vec![SINGLE.to_owned()]),
-            false if folder.join("adapter_config.json").is_file() => {
-                Err(CheckpointError::Adapter { folder: folder.to_owned() })
-            }
-            false => Err(CheckpointError::Missing { file: SINGLE, folder: folder.to_owned() }),
-        };
+    match index(folder)? {
+        Some(index) => Ok(index.files),
+        None if folder.join(SINGLE).is_file() => Ok(vec![SINGLE.to_owned()]),
+        None if folder.join("adapter_config.json").is_file() => {
+            Err(CheckpointError::Adapter { folder: folder.to_owned() })
+        }
+        None => Err(CheckpointError::Missing { file: SINGLE, folder: folder.to_owned() }),
     }
-    let wrong = |problem: &str| CheckpointError::Json { path: index.clone(), problem: problem.to_owned() };
-    let json = super::config::json(&index)?;
+}
+
+/// What says which tensor is in which of several files.
+struct Index {
+    /// Each once.
+    files: Vec<String>,
+    /// Names of tensors, and the files where they are.
+    tensors: Vec<(String, String)>,
+}
+
+fn index(folder: &Path) -> Result<Option<Index>, CheckpointError> {
+    let path = folder.join(INDEX);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let wrong = |problem: &str| CheckpointError::Json { path: path.clone(), problem: problem.to_owned() };
+    let json = super::config::json(&path)?;
     let map =
         json.get("weight_map").and_then(Json::as_object).ok_or_else(|| wrong("it has no weight_map"))?;
-    let mut files: Vec<String> = Vec::new();
-    for file in map.values() {
+    let mut index = Index { files: Vec::new(), tensors: Vec::new() };
+    for (tensor, file) in map {
         let file = file.as_str().ok_or_else(|| wrong("weight_map names something that is no file"))?;
         // A name and no path: nothing outside the folder is read.
         if file.is_empty() || file.contains(['/', '\\']) || file.starts_with('.') {
             return Err(wrong("weight_map names a file outside the folder"));
         }
-        if !files.iter().any(|known| known == file) {
-            files.push(file.to_owned());
+        if !index.files.iter().any(|known| known == file) {
+            index.files.push(file.to_owned());
         }
-        if files.len() > FILES_MAX {
+        if index.files.len() > FILES_MAX {
             return Err(wrong("it names more files than any model has"));
         }
+        index.tensors.push((tensor.clone(), file.to_owned()));
     }
-    Ok(files)
+    if index.files.is_empty() {
+        return Err(wrong("weight_map is empty"));
+    }
+    Ok(Some(index))
 }
 
-fn read(path: &Path, tensors: &mut BTreeMap<String, Arc<Stored>>) -> Result<FileStamp, CheckpointError> {
-    let file =
-        MappedFile::open(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+fn read(
+    folder: &Path,
+    name: &str,
+    tensors: &mut BTreeMap<String, Arc<Stored>>,
+    skipped: &mut BTreeSet<String>,
+) -> Result<FileStamp, CheckpointError> {
+    let path = folder.join(name);
+    let file = MappedFile::open(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => {
+            CheckpointError::MissingShard { file: name.to_owned(), folder: folder.to_owned() }
+        }
+        _ => CheckpointError::Read { path: path.clone(), source },
+    })?;
     let file = Arc::new(file);
-    let damaged = |problem: String| CheckpointError::Weights { path: path.to_owned(), problem };
+    let damaged = |problem: String| CheckpointError::Weights { path: path.clone(), problem };
     let bytes: &[u8] = (*file).as_ref();
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(CheckpointError::Pointer { path });
+    }
     let (header_bytes, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
     // The length of the header stands before it, in eight bytes.
@@ -154,7 +191,10 @@ fn read(path: &Path, tensors: &mut BTreeMap<String, Arc<Stored>>) -> Result<File
             Dtype::F16 => BlockType::F16,
             Dtype::BF16 => BlockType::BF16,
             // Buffers of positions and masks, which models compute themselves.
-            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => continue,
+            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => {
+                skipped.insert(name);
+                continue;
+            }
             other => return Err(CheckpointError::NumberType { name, found: format!("{other:?}") }),
         };
         let stored = Stored { file: file.clone(), range, shape: info.shape.clone(), block_type };

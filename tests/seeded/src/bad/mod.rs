@@ -11,9 +11,11 @@
 
 mod container;
 mod contents;
+mod folders;
 mod raw;
 
 pub use contents::edited;
+pub use folders::{BadFolder, folders};
 
 use crate::Family;
 
