@@ -521,8 +521,8 @@ mod tests {
     #[test]
     fn a_file_and_the_catalogue_agree() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = seeded::write_tiny(folder.path(), seeded::Family::Llama, seeded::BlockType::Q8_0)
-            .expect("written");
+        let path =
+            seeded::write_tiny(folder.path(), seeded::Family::Llama, BlockType::Q8_0).expect("written");
         let file = Gguf::open(&path).expect("opens");
         let tiny = Blueprint::of_file(&file).expect("reckoned");
         let footprint = model::Footprint::of(&file).expect("runs");

@@ -294,7 +294,7 @@ impl Bench {
         let mut out = self.compute.activation(heads * HEAD_WIDTH);
         let mut run = |compute: &mut Cpu, layer: usize| {
             let shape = attention_shape(layer, heads, kv_heads);
-            timed(|| compute.attention(&pages, &shape, &last, &q, &mut out))
+            timed(|| compute.attention(&pages, &shape, None, &last, &q, &mut out))
         };
         run(&mut self.compute, 0);
         let rounds = if rows > 1 { self.rounds() / 3 } else { 2 * self.rounds() };
@@ -334,7 +334,7 @@ impl Layer {
         let ids: Vec<u32> = (0..tokens.div_ceil(PAGE_TOKENS) as u32).collect();
         bench.compute.ensure_pages(&mut pages, &ids);
         let frequencies = (0..HEAD_WIDTH / 2).map(|i| 1.0 / (i + 1) as f32).collect();
-        let rope = Rope { frequencies, pairing: RopePairing::Halves };
+        let rope = Rope { frequencies, amplitude: 1.0, pairing: RopePairing::Halves };
         let batch = batch(0, tokens, &ids);
         let mut table = bench.compute.activation(HEAD_WIDTH);
         bench.compute.rope_table(&rope, &batch.positions, &mut table);
@@ -388,7 +388,7 @@ impl Layer {
         if batch.tokens.len() == 1 {
             // The past is one token: what is left is waking the threads.
             let shape = attention_shape(0, heads[0], heads[1]);
-            compute.attention(pages, &shape, batch, q, normed);
+            compute.attention(pages, &shape, None, batch, q, normed);
         }
         compute.matmul(narrow, delta, out);
         compute.add(x, delta);
