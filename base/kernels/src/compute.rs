@@ -196,12 +196,14 @@ pub trait Compute {
     /// [`ComputeError::MatrixSize`] when the bytes do not fit the shape.
     fn matrix(&mut self, source: MatrixSource) -> Result<Self::Matrix, ComputeError>;
 
-    /// Takes a matrix whose products may round both factors to a short float, if that is faster on this device: 8 bits of
-    /// precision at least (bfloat16), sums in f32.
+    /// Takes a matrix that is multiplied with many rows at a time, in the layout that is fastest for that. If `rounded`,
+    /// products may round both factors to a short float where that is faster: 8 bits of precision at least (bfloat16),
+    /// sums in f32.
     ///
     /// # Errors
     /// As [`Compute::matrix`].
-    fn rounded_matrix(&mut self, source: MatrixSource) -> Result<Self::Matrix, ComputeError> {
+    fn batch_matrix(&mut self, source: MatrixSource, rounded: bool) -> Result<Self::Matrix, ComputeError> {
+        let _ = rounded;
         self.matrix(source)
     }
 

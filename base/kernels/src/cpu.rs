@@ -304,11 +304,12 @@ impl Compute for Cpu {
         })
     }
 
-    fn rounded_matrix(&mut self, source: MatrixSource) -> Result<CpuMatrix, ComputeError> {
+    fn batch_matrix(&mut self, source: MatrixSource, rounded: bool) -> Result<CpuMatrix, ComputeError> {
         let floats = matches!(source.kind, BlockType::F32 | BlockType::F16 | BlockType::BF16);
         let mut matrix = self.matrix(source)?;
         if floats && matrix.source.use_for_products {
-            matrix.panels = Some(Panels::new(&matrix.source, matrix.row_bytes, self.level, &self.pool));
+            let level = if rounded { self.level } else { self.level.exact() };
+            matrix.panels = Some(Panels::new(&matrix.source, matrix.row_bytes, level, &self.pool));
         }
         Ok(matrix)
     }

@@ -5,10 +5,7 @@
 //! This folder is one of the crate's two places with `unsafe`. Tests: every level against the plain reference, in
 //! `tests/forms.rs`; their single operations, with extreme values, in `check`.
 
-#![cfg_attr(
-    any(target_arch = "aarch64", target_arch = "x86_64"),
-    expect(unsafe_code, reason = "vector intrinsics and calls into functions with target features")
-)]
+#![expect(unsafe_code, reason = "vector intrinsics and calls into functions with target features")]
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -108,6 +105,15 @@ impl Level {
             }
         }
         levels
+    }
+
+    /// The same with products of f32 in f32.
+    pub(crate) const fn exact(self) -> Self {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => Self(Kind::Avx512),
+            _ => self,
+        }
     }
 
     /// Columns of a step of `panels`: 2 where products of bfloat16 are faster than those of f32.

@@ -17,6 +17,8 @@ pub(super) struct Panels {
     /// `[quad of groups][step][row]`; in bfloat16 a word is a pair.
     words: Vec<f32>,
     steps: usize,
+    /// What they are multiplied at: it decides what a step is.
+    level: Level,
 }
 
 impl std::fmt::Debug for Panels {
@@ -41,7 +43,7 @@ impl Panels {
             arch::unpack(level, kind, &bytes[own.start * row_bytes..own.end * row_bytes], &mut weights);
             arch::panel_of(level, &weights, columns, tile.row(quad));
         });
-        Self { words, steps }
+        Self { words, steps, level }
     }
 }
 
@@ -55,7 +57,7 @@ impl Cpu {
         x: &mut Rows,
         out: &mut Rows,
     ) {
-        let level = self.level;
+        let level = panels.level;
         let step_columns = level.step_columns();
         if step_columns > 1 {
             self.words(x, step_columns);
@@ -83,7 +85,7 @@ impl Cpu {
         self.pool.for_tiles(out.used_mut(), tiles, |mut tile| arch::panels(level, &task, &mut tile));
     }
 
-    /// Activations as pairs, kept for the next product.
+    /// Activations as pairs, kept for the next product: a device has one form of pairs only.
     fn words(&self, x: &mut Rows, step_columns: usize) {
         if x.words_valid {
             return;

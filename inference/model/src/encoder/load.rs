@@ -78,7 +78,7 @@ impl<C: Compute> std::fmt::Debug for Encoder<C> {
 
 impl<C: Compute> Encoder<C> {
     /// Takes an encoder from its file to a device. With products that may round to the device's short floats, if
-    /// `rounded`: see [`Compute::rounded_matrix`].
+    /// `rounded`: see [`Compute::batch_matrix`].
     ///
     /// # Errors
     /// When the architecture is no encoder of ours, or a key or tensor is missing or wrong.
@@ -254,8 +254,7 @@ impl<C: Compute> Finder<'_, C> {
         let new = kept.is_none();
         let matrix = match kept {
             Some(matrix) => Ok(matrix),
-            None if self.rounded => compute.rounded_matrix(source),
-            None => compute.matrix(source),
+            None => compute.batch_matrix(source, self.rounded),
         };
         let matrix = matrix.map_err(|source| ModelError::Device { name: name.to_owned(), source })?;
         if let Some(form) = compute.own_form(&matrix) {
