@@ -1,10 +1,13 @@
-//! The decoder's forward pass (Vaswani et al., 2017; pre-norm, gated feed-forward, rotary positions), over any
-//! device. What differs between families is in the [`Plan`](crate::Plan): there are no branches on names here.
+//! The decoder's forward pass (Vaswani et al., 2017), over any device. What differs between families is in the
+//! [`Plan`](crate::Plan): there are no branches on names here.
+
+mod experts;
 
 use kernels::{AttentionShape, Batch, Compute};
 
-use crate::load::{LayerWeights, Linear, Model};
-use crate::shape::Shape;
+use crate::load::{FeedForward, LayerWeights, Linear, Model, Norm};
+use crate::shape::{NormKind, Order, Shape};
+use experts::Routes;
 
 /// The activations of a step; made once and used again. Each is `[tokens × …]`.
 pub struct Workspace<C: Compute> {
@@ -22,6 +25,8 @@ pub struct Workspace<C: Compute> {
     /// `ff_width`.
     gate: C::Activation,
     up: C::Activation,
+    /// Of mixtures of experts.
+    routes: Option<Routes<C>>,
     /// Cosines and sines, one table for each rotary embedding: `rope_width`.
     tables: Vec<C::Activation>,
     /// Rows whose logits are wanted: `width`, then `vocab`.
@@ -49,6 +54,7 @@ impl<C: Compute> Model<C> {
             v: compute.activation(kv_heads * head_width),
             gate: compute.activation(ff_width),
             up: compute.activation(ff_width),
+            routes: self.plan.experts.as_ref().map(|plan| Routes::new(compute, width, plan)),
             tables: self.plan.ropes.iter().map(|_| compute.activation(rope_width)).collect(),
             last: compute.activation(width),
             logits: compute.activation(self.vocab),
@@ -74,7 +80,10 @@ impl<C: Compute> Model<C> {
         }
         self.norm_outputs(compute, space, batch);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        compute.matmul(head, &mut space.normed, &mut space.logits);
+        compute.linear(head, self.head_bias.as_ref(), None, &mut space.normed, &mut space.logits);
+        if self.plan.logits_scale != 1.0 {
+            compute.scale(&mut space.logits, self.plan.logits_scale);
+        }
         if self.plan.logits_cap > 0.0 {
             compute.soft_cap(&mut space.logits, self.plan.logits_cap);
         }
@@ -101,22 +110,50 @@ impl<C: Compute> Model<C> {
     /// Every layer over the whole batch.
     fn run_layers(&self, compute: &mut C, space: &mut Workspace<C>, pages: &mut C::Pages, batch: &Batch) {
         compute.embed(&self.embedding, &batch.tokens, self.plan.embedding_scale, &mut space.x);
+        if let Some(table) = &self.positions {
+            compute.embed(table, &batch.positions, 1.0, &mut space.delta);
+            compute.add(&mut space.x, &space.delta);
+        }
         for (rope, table) in self.plan.ropes.iter().zip(&mut space.tables) {
             compute.rope_table(rope, &batch.positions, table);
         }
         for (index, layer) in self.layers.iter().enumerate() {
+            if let Some(norm) = &layer.attention_norm {
+                self.norm(compute, norm, &space.x, &mut space.normed);
+            }
             self.attend(compute, space, pages, batch, index, layer);
+            if self.plan.order == Order::Parallel {
+                // Both halves read the state as it was.
+                if let Some(norm) = &layer.ff_norm {
+                    self.norm(compute, norm, &space.x, &mut space.normed);
+                }
+                self.add_delta(compute, space, None);
+            } else {
+                self.add_delta(compute, space, layer.post_attention_norm.as_ref());
+                if let Some(norm) = &layer.ff_norm {
+                    self.norm(compute, norm, &space.x, &mut space.normed);
+                }
+            }
             self.feed_forward(compute, space, layer);
+            self.add_delta(compute, space, layer.post_ff_norm.as_ref());
         }
     }
 
     /// The normed states of the rows that are wanted.
     fn norm_outputs(&self, compute: &mut C, space: &mut Workspace<C>, batch: &Batch) {
         compute.gather(&space.x, &batch.outputs, &mut space.last);
-        compute.rms_norm(&space.last, &self.output_norm, self.plan.shape.norm_epsilon, &mut space.normed);
+        self.norm(compute, &self.output_norm, &space.last, &mut space.normed);
     }
 
-    /// `x += post(output(attention(rope(q), rope(k), v)))` of the normed state.
+    fn norm(&self, compute: &mut C, norm: &Norm<C>, x: &C::Activation, out: &mut C::Activation) {
+        let epsilon = self.plan.shape.norm_epsilon;
+        match self.plan.norm {
+            NormKind::Rms => compute.rms_norm(x, &norm.gain, epsilon, out),
+            NormKind::Layer => compute.layer_norm(x, &norm.gain, norm.bias.as_ref(), epsilon, out),
+        }
+    }
+
+    /// `delta = output(attention(rope(q), rope(k), v))` of the normed state, or of the state where no norm stands before.
     fn attend(
         &self,
         compute: &mut C,
@@ -128,19 +165,21 @@ impl<C: Compute> Model<C> {
     ) {
         let plan = &self.plan;
         let Shape { heads, kv_heads, head_width, norm_epsilon, .. } = plan.shape;
-        compute.rms_norm(&space.x, &layer.attention_norm, norm_epsilon, &mut space.normed);
-        linear(compute, &layer.q, &mut space.normed, &mut space.q);
-        linear(compute, &layer.k, &mut space.normed, &mut space.k);
-        linear(compute, &layer.v, &mut space.normed, &mut space.v);
+        let input = if plan.order.before() { &mut space.normed } else { &mut space.x };
+        linear(compute, &layer.q, input, &mut space.q);
+        linear(compute, &layer.k, input, &mut space.k);
+        linear(compute, &layer.v, input, &mut space.v);
         if let Some(gain) = &layer.q_norm {
             compute.rms_norm_heads(&mut space.q, gain, norm_epsilon);
         }
         if let Some(gain) = &layer.k_norm {
             compute.rms_norm_heads(&mut space.k, gain, norm_epsilon);
         }
-        let table = &space.tables[plan.layers[index].rope];
-        compute.rope(&mut space.q, head_width, plan.pairing, table);
-        compute.rope(&mut space.k, head_width, plan.pairing, table);
+        if let Some(rope) = plan.layers[index].rope {
+            let table = &space.tables[rope];
+            compute.rope(&mut space.q, head_width, plan.pairing, table);
+            compute.rope(&mut space.k, head_width, plan.pairing, table);
+        }
         compute.store_kv(pages, index, batch, &space.k, &space.v);
         let shape = AttentionShape {
             layer: index,
@@ -151,35 +190,45 @@ impl<C: Compute> Model<C> {
             window: plan.layers[index].window,
             soft_cap: plan.attention_cap,
         };
-        compute.attention(pages, &shape, None, batch, &space.q, &mut space.attended);
+        compute.attention(pages, &shape, layer.sinks.as_ref(), batch, &space.q, &mut space.attended);
         linear(compute, &layer.output, &mut space.attended, &mut space.delta);
-        self.add_delta(compute, space, layer.post_attention_norm.as_ref());
     }
 
-    /// `x += post(down(act(gate) · up))` of the normed state.
+    /// `delta = down(act(gate) · up)`, or `down(act(up))`, or what experts make, of the normed state, or of the state.
     fn feed_forward(&self, compute: &mut C, space: &mut Workspace<C>, layer: &LayerWeights<C>) {
-        compute.rms_norm(&space.x, &layer.ff_norm, self.plan.shape.norm_epsilon, &mut space.normed);
-        linear(compute, &layer.gate, &mut space.normed, &mut space.gate);
-        linear(compute, &layer.up, &mut space.normed, &mut space.up);
-        compute.gate(self.plan.gate, &mut space.gate, &space.up);
-        linear(compute, &layer.down, &mut space.gate, &mut space.delta);
-        self.add_delta(compute, space, layer.post_ff_norm.as_ref());
+        let gate_kind = self.plan.gate;
+        let input = if self.plan.order.before() { &mut space.normed } else { &mut space.x };
+        match &layer.feed_forward {
+            FeedForward::Gated { gate, up, down } => {
+                linear(compute, gate, input, &mut space.gate);
+                linear(compute, up, input, &mut space.up);
+                compute.gate(gate_kind, &mut space.gate, &space.up);
+                linear(compute, down, &mut space.gate, &mut space.delta);
+            }
+            FeedForward::Plain { up, down } => {
+                compute.linear(&up.weight, up.bias.as_ref(), Some(gate_kind), input, &mut space.up);
+                linear(compute, down, &mut space.up, &mut space.delta);
+            }
+            FeedForward::Experts(experts) => {
+                let (Some(plan), Some(routes)) = (&self.plan.experts, &mut space.routes) else { return };
+                routes.compute(compute, plan, gate_kind, experts, input, &mut space.delta);
+            }
+        }
     }
 
-    fn add_delta(&self, compute: &mut C, space: &mut Workspace<C>, norm: Option<&C::Vector>) {
-        match norm {
-            Some(gain) => {
-                compute.rms_norm(&space.delta, gain, self.plan.shape.norm_epsilon, &mut space.normed);
-                compute.add(&mut space.x, &space.normed);
-            }
-            None => compute.add(&mut space.x, &space.delta),
+    /// `x += norm(delta)`.
+    fn add_delta(&self, compute: &mut C, space: &mut Workspace<C>, norm: Option<&Norm<C>>) {
+        if let Some(norm) = norm {
+            self.norm(compute, norm, &space.delta, &mut space.normed);
+            std::mem::swap(&mut space.delta, &mut space.normed);
         }
+        if self.plan.residual_scale != 1.0 {
+            compute.scale(&mut space.delta, self.plan.residual_scale);
+        }
+        compute.add(&mut space.x, &space.delta);
     }
 }
 
 fn linear<C: Compute>(compute: &mut C, linear: &Linear<C>, x: &mut C::Activation, out: &mut C::Activation) {
-    compute.matmul(&linear.weight, x, out);
-    if let Some(bias) = &linear.bias {
-        compute.add_bias(out, bias);
-    }
+    compute.linear(&linear.weight, linear.bias.as_ref(), None, x, out);
 }

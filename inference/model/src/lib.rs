@@ -19,4 +19,4 @@ pub use error::ModelError;
 pub use footprint::Footprint;
 pub use forward::Workspace;
 pub use load::{Model, PackedParts};
-pub use shape::{Layer, Plan, Shape};
+pub use shape::{ExpertsPlan, Layer, NormKind, Order, Plan, QueryNorms, Routing, Shape};

@@ -1,6 +1,10 @@
 //! A model from a file: the family's plan, and every tensor found, checked against it and handed to the device.
 //! Shapes and types are checked here, so that `forward` may take them for granted.
 
+mod layers;
+
+use std::ops::Range;
+
 use kernels::{Compute, KvType, MatrixSource, PAGE_TOKENS, PageShape};
 use weights::packed::Part;
 use weights::{Gguf, PackedFile, Tensor};
@@ -13,34 +17,65 @@ use crate::shape::{Plan, Reader, Shape};
 pub struct Model<C: Compute> {
     pub(crate) plan: Plan,
     pub(crate) embedding: C::Matrix,
+    /// Embeddings of positions, where they are learned.
+    pub(crate) positions: Option<C::Matrix>,
     pub(crate) layers: Vec<LayerWeights<C>>,
-    pub(crate) output_norm: C::Vector,
+    pub(crate) output_norm: Norm<C>,
     /// `None`: the embedding table is the head.
     pub(crate) head: Option<C::Matrix>,
+    pub(crate) head_bias: Option<C::Vector>,
     pub(crate) vocab: usize,
     weight_bytes: u64,
 }
 
 /// The weights of one layer. Shapes are `[rows × columns]`.
 pub(crate) struct LayerWeights<C: Compute> {
-    pub attention_norm: C::Vector,
+    pub attention_norm: Option<Norm<C>>,
     /// `[heads·head_width × width]`.
     pub q: Linear<C>,
     /// `[kv_heads·head_width × width]`.
     pub k: Linear<C>,
     pub v: Linear<C>,
+    /// A head's width, or that of all heads.
     pub q_norm: Option<C::Vector>,
     pub k_norm: Option<C::Vector>,
+    /// One a head.
+    pub sinks: Option<C::Vector>,
     /// `[width × heads·head_width]`.
     pub output: Linear<C>,
-    pub post_attention_norm: Option<C::Vector>,
-    pub ff_norm: C::Vector,
-    /// `[ff_width × width]`.
+    pub post_attention_norm: Option<Norm<C>>,
+    pub ff_norm: Option<Norm<C>>,
+    pub feed_forward: FeedForward<C>,
+    pub post_ff_norm: Option<Norm<C>>,
+}
+
+/// Shapes: `gate` and `up` `[ff_width × width]`, `down` `[width × ff_width]`.
+pub(crate) enum FeedForward<C: Compute> {
+    Gated { gate: Linear<C>, up: Linear<C>, down: Linear<C> },
+    Plain { up: Linear<C>, down: Linear<C> },
+    Experts(Experts<C>),
+}
+
+/// A mixture of experts.
+pub(crate) struct Experts<C: Compute> {
+    /// `[count × width]`.
+    pub router: Linear<C>,
+    pub all: Vec<Expert<C>>,
+    /// The one that computes every token.
+    pub shared: Option<Expert<C>>,
+}
+
+/// A gated feed-forward.
+pub(crate) struct Expert<C: Compute> {
     pub gate: Linear<C>,
     pub up: Linear<C>,
-    /// `[width × ff_width]`.
     pub down: Linear<C>,
-    pub post_ff_norm: Option<C::Vector>,
+}
+
+/// What a norm multiplies with, and adds.
+pub(crate) struct Norm<C: Compute> {
+    pub gain: C::Vector,
+    pub bias: Option<C::Vector>,
 }
 
 /// A matrix and, in files that have one, its bias.
@@ -80,24 +115,22 @@ impl<C: Compute> Model<C> {
         let metadata = file.metadata();
         let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
         let mut loader = Loader { file, kept, parts: PackedParts::default(), compute };
-        let factors = loader.values("rope_freqs.weight")?;
-        let plan = families::plan(Reader { metadata, architecture }, None)?;
+        let reader = Reader { metadata, architecture };
+        let factors = loader.rope_factors(reader)?;
+        let plan = families::plan(reader, None)?;
         let plan = match &factors {
-            Some(factors) if factors.len() != plan.shape.rope_width / 2 => {
-                return Err(ModelError::TensorShape {
-                    name: "rope_freqs.weight".to_owned(),
-                    found: vec![factors.len()],
-                    wanted: vec![plan.shape.rope_width / 2],
-                });
+            Some((name, factors)) if factors.len() != plan.shape.rope_width / 2 => {
+                let (found, wanted) = (vec![factors.len()], vec![plan.shape.rope_width / 2]);
+                return Err(ModelError::TensorShape { name: (*name).to_owned(), found, wanted });
             }
-            Some(factors) if factors.iter().any(|factor| *factor <= 0.0) => {
+            Some((name, factors)) if factors.iter().any(|factor| *factor <= 0.0) => {
                 return Err(ModelError::Value {
-                    key: "rope_freqs.weight".to_owned(),
+                    key: (*name).to_owned(),
                     value: format!("{factors:?}"),
                     why: "frequency factors must be positive",
                 });
             }
-            Some(factors) => families::plan(Reader { metadata, architecture }, Some(factors))?,
+            Some((_, factors)) => families::plan(reader, Some(factors))?,
             None => plan,
         };
         let width = plan.shape.width;
@@ -116,7 +149,15 @@ impl<C: Compute> Model<C> {
             Some(_) => Some(loader.matrix("output.weight", vocab, width, true)?),
             None => None,
         };
-        let output_norm = loader.vector("output_norm.weight", width)?;
+        let head_bias = loader.bias("output", 0..vocab, vocab)?;
+        let positions = match plan.position_table {
+            true => {
+                let rows = plan.shape.context_tokens as usize;
+                Some(loader.matrix("position_embd.weight", rows, width, false)?)
+            }
+            false => None,
+        };
+        let output_norm = loader.norm("output_norm", width)?;
         let layers =
             (0..plan.shape.layers).map(|index| loader.layer(&plan, index)).collect::<Result<_, _>>()?;
         loader.compute.loaded();
@@ -125,7 +166,9 @@ impl<C: Compute> Model<C> {
         let of_layers = |part: &Part| part.name.starts_with("blk.");
         parts.all.sort_by_key(|part| !of_layers(part));
         let weight_bytes = file.tensors().iter().map(|tensor| tensor.size_bytes() as u64).sum();
-        Ok((Self { plan, embedding, layers, output_norm, head, vocab, weight_bytes }, parts))
+        let model =
+            Self { plan, embedding, positions, layers, output_norm, head, head_bias, vocab, weight_bytes };
+        Ok((model, parts))
     }
 
     /// Its sizes.
@@ -203,28 +246,46 @@ impl<C: Compute> Loader<'_, C> {
         use_for_products: bool,
     ) -> Result<C::Matrix, ModelError> {
         let tensor = self.checked(name, &[columns, rows])?.clone();
-        let weights::View { storage, range } = self.file.view(&tensor);
-        let source =
-            MatrixSource { storage, range, kind: tensor.block_type, rows, columns, use_for_products };
-        let kind = source.kind;
-        self.compute.next_matrix_is(name);
-        let matrix = match self.kept_matrix(name, &source) {
+        let matrix = self.part(&tensor, name, 0..rows, use_for_products)?;
+        self.release(&tensor, &matrix);
+        Ok(matrix)
+    }
+
+    /// Some rows of a tensor, which may have more than two dimensions. `own_name` is what they are kept under.
+    pub(crate) fn part(
+        &mut self,
+        tensor: &Tensor,
+        own_name: &str,
+        part: Range<usize>,
+        use_for_products: bool,
+    ) -> Result<C::Matrix, ModelError> {
+        let weights::View { storage, range } = self.file.view(tensor);
+        let (rows, columns, kind) = (part.len(), tensor.row_len(), tensor.block_type);
+        let row_bytes = range.len() / tensor.rows().max(1);
+        let range = range.start + part.start * row_bytes..range.start + part.end * row_bytes;
+        let source = MatrixSource { storage, range, kind, rows, columns, use_for_products };
+        self.compute.next_matrix_is(&tensor.name);
+        let matrix = match self.kept_matrix(own_name, &source) {
             Some(matrix) => matrix,
             None => {
                 let matrix = self.compute.matrix(source);
-                let matrix = matrix.map_err(|source| ModelError::Device { name: name.to_owned(), source })?;
-                if self.compute.has_copied(&matrix) {
-                    // One copy at a time: a model never takes twice its size.
-                    self.file.release(&tensor);
-                }
+                let matrix =
+                    matrix.map_err(|source| ModelError::Device { name: own_name.to_owned(), source })?;
                 self.parts.new += usize::from(self.compute.own_form(&matrix).is_some());
                 matrix
             }
         };
         if let Some(form) = self.compute.own_form(&matrix) {
-            self.parts.all.push(Part { name: name.to_owned(), kind, rows, columns, form });
+            self.parts.all.push(Part { name: own_name.to_owned(), kind, rows, columns, form });
         }
         Ok(matrix)
+    }
+
+    /// One copy at a time: a model never takes twice its size.
+    fn release(&self, tensor: &Tensor, matrix: &C::Matrix) {
+        if self.compute.has_copied(matrix) {
+            self.file.release(tensor);
+        }
     }
 
     /// The matrix as it was kept. What was kept is somebody else's file: it counts only where it fits.
@@ -255,46 +316,5 @@ impl<C: Compute> Loader<'_, C> {
         self.checked(name, &[len])?;
         let values = self.values(name)?.unwrap_or_default();
         Ok(self.compute.vector(&values))
-    }
-
-    pub(crate) fn linear(
-        &mut self,
-        prefix: &str,
-        rows: usize,
-        columns: usize,
-    ) -> Result<Linear<C>, ModelError> {
-        let weight = self.matrix(&format!("{prefix}.weight"), rows, columns, true)?;
-        let bias = format!("{prefix}.bias");
-        let bias = match self.file.tensor(&bias) {
-            Some(_) => Some(self.vector(&bias, rows)?),
-            None => None,
-        };
-        Ok(Linear { weight, bias })
-    }
-
-    fn layer(&mut self, plan: &Plan, index: usize) -> Result<LayerWeights<C>, ModelError> {
-        let Shape { width, ff_width, heads, kv_heads, head_width, .. } = plan.shape;
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let head_norm = |loader: &mut Self, part: &str| {
-            plan.head_norms.then(|| loader.vector(&name(part), head_width)).transpose()
-        };
-        let post_norm = |loader: &mut Self, part: &str| {
-            plan.post_norms.then(|| loader.vector(&name(part), width)).transpose()
-        };
-        Ok(LayerWeights {
-            attention_norm: self.vector(&name("attn_norm.weight"), width)?,
-            q: self.linear(&name("attn_q"), heads * head_width, width)?,
-            k: self.linear(&name("attn_k"), kv_heads * head_width, width)?,
-            v: self.linear(&name("attn_v"), kv_heads * head_width, width)?,
-            q_norm: head_norm(self, "attn_q_norm.weight")?,
-            k_norm: head_norm(self, "attn_k_norm.weight")?,
-            output: self.linear(&name("attn_output"), width, heads * head_width)?,
-            post_attention_norm: post_norm(self, "post_attention_norm.weight")?,
-            ff_norm: self.vector(&name("ffn_norm.weight"), width)?,
-            gate: self.linear(&name("ffn_gate"), ff_width, width)?,
-            up: self.linear(&name("ffn_up"), ff_width, width)?,
-            down: self.linear(&name("ffn_down"), width, ff_width)?,
-            post_ff_norm: post_norm(self, "post_ffw_norm.weight")?,
-        })
     }
 }

@@ -36,17 +36,29 @@ pub struct Plan {
     pub shape: Shape,
     /// Token embeddings are multiplied by this.
     pub embedding_scale: f32,
+    /// Embeddings of positions, from a table, are added to those of tokens.
+    pub position_table: bool,
     /// q·k is multiplied by this.
     pub attention_scale: f32,
+    /// What a half layer adds to the state is multiplied by this.
+    pub residual_scale: f32,
+    /// Logits are multiplied by this.
+    pub logits_scale: f32,
     /// Soft cap of attention scores and of logits; 0 is off.
     pub attention_cap: f32,
     pub logits_cap: f32,
     pub gate: Gate,
+    /// The feed-forward has a gate beside what it lets through.
+    pub gated: bool,
     pub pairing: RopePairing,
-    /// Queries and keys are normed, head by head.
-    pub head_norms: bool,
-    /// The outputs of attention and feed-forward are normed before they are added.
-    pub post_norms: bool,
+    pub norm: NormKind,
+    pub order: Order,
+    /// What the norm before the feed-forward is called, without its layer.
+    pub ff_norm: &'static str,
+    pub query_norms: QueryNorms,
+    /// Heads have one more score, learned, that weighs nothing but itself.
+    pub sinks: bool,
+    pub experts: Option<ExpertsPlan>,
     /// The distinct rotary embeddings of the layers.
     pub ropes: Vec<Rope>,
     pub layers: Vec<Layer>,
@@ -57,8 +69,80 @@ pub struct Plan {
 pub struct Layer {
     /// Positions a token sees, itself included; `usize::MAX` for all.
     pub window: usize,
-    /// Index into [`Plan::ropes`].
-    pub rope: usize,
+    /// Index into [`Plan::ropes`]; `None`: positions do not count.
+    pub rope: Option<usize>,
+    /// Its feed-forward is a mixture of experts.
+    pub experts: bool,
+}
+
+impl Layer {
+    /// The plain one: it sees all, and turns by the first rotary embedding.
+    pub const PLAIN: Self = Self { window: usize::MAX, rope: Some(0), experts: false };
+}
+
+/// How a state is normed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// By its root mean square (Zhang & Sennrich, 2019).
+    Rms,
+    /// By its mean and variance (Ba et al., 2016).
+    Layer,
+}
+
+/// Where norms stand around a half layer `f`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// `x += f(norm(x))`.
+    Before,
+    /// `x += norm(f(x))`.
+    After,
+    /// `x += norm(f(norm(x)))`.
+    Around,
+    /// Both halves read the same state: `x += attention(norm(x)) + ff(norm(x))`; one norm for both where a layer has but one.
+    Parallel,
+}
+
+impl Order {
+    pub(crate) const fn before(self) -> bool {
+        !matches!(self, Self::After)
+    }
+
+    pub(crate) const fn after(self) -> bool {
+        matches!(self, Self::After | Self::Around)
+    }
+}
+
+/// How queries and keys are normed before they turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryNorms {
+    None,
+    /// Head by head, with one gain for all.
+    Heads,
+    /// All heads of a token at once.
+    Whole,
+}
+
+/// A mixture of experts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpertsPlan {
+    pub count: usize,
+    /// How many of them compute a token.
+    pub used: usize,
+    pub ff_width: usize,
+    /// The width of the expert that computes every token; 0: there is none.
+    pub shared_ff_width: usize,
+    pub routing: Routing,
+    /// The weights of the chosen are multiplied by this.
+    pub scale: f32,
+}
+
+/// How much each chosen expert counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routing {
+    /// A softmax over all, of which the chosen ones' parts are taken as they are.
+    OfAll,
+    /// A softmax over the chosen ones.
+    OfChosen,
 }
 
 /// Reads an architecture's metadata: `key("block_count")` is `llama.block_count` for a llama.
@@ -136,15 +220,95 @@ impl Reader<'_> {
         }
     }
 
-    /// The factor by which positions are stretched (`rope.scaling`): linear scaling only.
-    pub(crate) fn linear_rope_scaling(&self) -> Result<f32, ModelError> {
+    /// A flag; `absent` where the file says nothing.
+    pub(crate) fn flag(&self, name: &str, absent: bool) -> Result<bool, ModelError> {
+        Ok(self.metadata.bool(&self.key(name))?.unwrap_or(absent))
+    }
+
+    /// The model's rotary embedding, stretched as the file says: linearly, by factors for each frequency, or by YaRN.
+    pub(crate) fn rope(
+        &self,
+        shape: &Shape,
+        factors: Option<&[f32]>,
+        pairing: RopePairing,
+    ) -> Result<Rope, ModelError> {
         let kind = self.metadata.string(&self.key("rope.scaling.type"))?.unwrap_or("linear");
-        let factor = self.positive("rope.scaling.factor")?.or(self.positive("rope.scale_linear")?);
-        match kind {
-            "none" => Ok(1.0),
-            "linear" => Ok(factor.unwrap_or(1.0)),
-            other => Err(self.wrong("rope.scaling.type", other, "only linear scaling is supported yet")),
+        let factor =
+            self.positive("rope.scaling.factor")?.or(self.positive("rope.scale_linear")?).unwrap_or(1.0);
+        let amplitude = self.positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        let Shape { rope_width: width, rope_base: base, .. } = *shape;
+        Ok(match kind {
+            "none" => rope(width, base, 1.0, factors, pairing),
+            "linear" => rope(width, base, factor, factors, pairing),
+            "longrope" => Rope { amplitude, ..rope(width, base, 1.0, factors, pairing) },
+            "yarn" => {
+                let context = self.required_size("rope.scaling.original_context_length", 1 << 30)?;
+                let fast = self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0);
+                let slow = self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0);
+                let whole = self.flag("rope.scaling.yarn_truncate", true)?;
+                let yarn = Yarn { factor, context, turns: [fast, slow], whole };
+                let frequencies = yarn.frequencies(width, base);
+                Rope { frequencies, amplitude: amplitude * (1.0 + 0.1 * factor.ln()), pairing }
+            }
+            other => {
+                return Err(self.wrong(
+                    "rope.scaling.type",
+                    other,
+                    "only linear, longrope and yarn are known",
+                ));
+            }
+        })
+    }
+
+    /// A mixture of experts, where the file has one. `routing` is the family's, where the file does not say.
+    pub(crate) fn experts(&self, shape: &Shape, routing: Routing) -> Result<Option<ExpertsPlan>, ModelError> {
+        const EXPERTS_MAX: usize = 4096;
+        if self.metadata.u32(&self.key("expert_count"))?.unwrap_or(0) == 0 {
+            return Ok(None);
         }
+        let count = self.required_size("expert_count", EXPERTS_MAX)?;
+        let used = self.required_size("expert_used_count", EXPERTS_MAX)?;
+        if used > count {
+            return Err(self.wrong("expert_used_count", used, "it is more than expert_count"));
+        }
+        let ff_width = self.size("expert_feed_forward_length", 4 * WIDTH_MAX)?.unwrap_or(shape.ff_width);
+        let shared = match self.metadata.u32(&self.key("expert_shared_count"))?.unwrap_or(0) as usize {
+            0 => 0,
+            count if count <= EXPERTS_MAX => count * ff_width,
+            count => return Err(self.wrong("expert_shared_count", count, "no real model has that many")),
+        };
+        let of_chosen = self.flag("expert_weights_norm", routing == Routing::OfChosen)?;
+        Ok(Some(ExpertsPlan {
+            count,
+            used,
+            ff_width,
+            shared_ff_width: self.size("expert_shared_feed_forward_length", 4 * WIDTH_MAX)?.unwrap_or(shared),
+            routing: if of_chosen { Routing::OfChosen } else { Routing::OfAll },
+            scale: self.positive("expert_weights_scale")?.unwrap_or(1.0),
+        }))
+    }
+
+    /// Which layers see a window only: the file's flags for each layer or its period, else the family's `period`, of which
+    /// the last sees everything; 0: all see it.
+    pub(crate) fn local_layers(&self, layers: usize, period: usize) -> Result<Vec<bool>, ModelError> {
+        let name = "attention.sliding_window_pattern";
+        let key = self.key(name);
+        let period = match self.metadata.get(&key) {
+            None => period,
+            Some(weights::Value::Array(_)) => {
+                let local = self.metadata.bools(&key)?.unwrap_or_default();
+                if local.len() == layers {
+                    return Ok(local);
+                }
+                return Err(self.wrong(
+                    name,
+                    format!("{} flags", local.len()),
+                    "one for each layer is needed",
+                ));
+            }
+            Some(_) => self.required_size(name, 1 << 20)?,
+        };
+        Ok((0..layers).map(|layer| period == 0 || !(layer + 1).is_multiple_of(period)).collect())
     }
 
     /// The sizes that every decoder states.
@@ -183,17 +347,23 @@ impl Reader<'_> {
             architecture: self.architecture.to_owned(),
             layers,
             width,
-            ff_width: self
-                .uniform_size("feed_forward_length", layers, 4 * WIDTH_MAX)?
-                .ok_or_else(|| ModelError::MissingKey(self.key("feed_forward_length")))?,
+            ff_width: match self.uniform_size("feed_forward_length", layers, 4 * WIDTH_MAX)? {
+                Some(given) => given,
+                None => self
+                    .size("expert_feed_forward_length", 4 * WIDTH_MAX)?
+                    .ok_or_else(|| ModelError::MissingKey(self.key("feed_forward_length")))?,
+            },
             heads,
             kv_heads,
             head_width,
             rope_width,
             rope_base: self.positive("rope.freq_base")?.unwrap_or(10_000.0),
-            norm_epsilon: self
-                .positive("attention.layer_norm_rms_epsilon")?
-                .ok_or_else(|| ModelError::MissingKey(self.key("attention.layer_norm_rms_epsilon")))?,
+            norm_epsilon: match self.positive("attention.layer_norm_rms_epsilon")? {
+                Some(given) => given,
+                None => self
+                    .positive("attention.layer_norm_epsilon")?
+                    .ok_or_else(|| ModelError::MissingKey(self.key("attention.layer_norm_rms_epsilon")))?,
+            },
             context_tokens: context as u32,
         })
     }
@@ -214,4 +384,41 @@ pub(crate) fn rope(
         })
         .collect();
     Rope { frequencies, amplitude: 1.0, pairing }
+}
+
+/// Frequencies stretched as YaRN does it (Peng et al., 2023): those that turn often within the original context stay, those
+/// that turn seldom are slowed by the factor, between them it is blended.
+struct Yarn {
+    factor: f32,
+    /// Tokens of the original context.
+    context: usize,
+    /// Turns within it from which on, and up to which, a frequency turns often or seldom.
+    turns: [f32; 2],
+    /// The bounds are whole pairs.
+    whole: bool,
+}
+
+impl Yarn {
+    fn frequencies(&self, width: usize, base: f32) -> Vec<f32> {
+        let (base, factor, last) = (f64::from(base), f64::from(self.factor), width as f64 - 1.0);
+        // The pair, not a whole one, that turns so often.
+        let pair = |turns: f32| {
+            let wave = self.context as f64 / (f64::from(turns) * std::f64::consts::TAU);
+            width as f64 * wave.ln() / (2.0 * base.ln())
+        };
+        let [mut low, mut high] = self.turns.map(pair);
+        if self.whole {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(last));
+        if low == high {
+            high += 0.001;
+        }
+        let frequency = |i: usize| {
+            let plain = base.powf(-2.0 * i as f64 / width as f64);
+            let slowed = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+            (plain / factor * slowed + plain * (1.0 - slowed)) as f32
+        };
+        (0..width / 2).map(frequency).collect()
+    }
 }

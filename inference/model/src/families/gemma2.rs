@@ -7,7 +7,7 @@
 use kernels::{Gate, RopePairing};
 
 use crate::error::ModelError;
-use crate::shape::{Layer, Plan, Reader};
+use crate::shape::{Layer, Order, Plan, Reader};
 
 /// The 27B model alone scales its scores by width over heads instead of the head's width.
 const LAYERS_OF_27B: usize = 46;
@@ -31,8 +31,8 @@ pub(super) fn plan(reader: Reader<'_>, rope_factors: Option<&[f32]>) -> Result<P
         attention_cap: reader.cap_or("attn_logit_softcapping", ATTENTION_CAP)?,
         logits_cap: reader.cap_or("final_logit_softcapping", LOGITS_CAP)?,
         gate: Gate::GeluTanh,
-        post_norms: true,
-        layers: (0..shape.layers).map(|layer| Layer { window: local(layer), rope: 0 }).collect(),
+        order: Order::Around,
+        layers: (0..shape.layers).map(|layer| Layer { window: local(layer), ..Layer::PLAIN }).collect(),
         ..plain
     })
 }

@@ -8,7 +8,7 @@
 use kernels::{Gate, RopePairing};
 
 use crate::error::ModelError;
-use crate::shape::{Layer, Plan, Reader, rope};
+use crate::shape::{Layer, Order, Plan, QueryNorms, Reader, rope};
 
 /// Rotary base of the layers with a window.
 const LOCAL_BASE: f32 = 10_000.0;
@@ -21,7 +21,7 @@ pub(super) fn plan(reader: Reader<'_>, rope_factors: Option<&[f32]>) -> Result<P
     let plain = super::plain(reader, RopePairing::Halves, rope_factors)?;
     let (shape, pairing) = (&plain.shape, plain.pairing);
     let window = reader.size("attention.sliding_window", 1 << 30)?.unwrap_or(usize::MAX);
-    let pattern = global_layers(reader, shape.layers)?;
+    let local = reader.local_layers(shape.layers, PATTERN)?;
     let score_width =
         if shape.layers == LAYERS_OF_27B { shape.width / shape.heads } else { shape.head_width };
     let local_base = reader.positive("rope.freq_base_swa")?.unwrap_or(LOCAL_BASE);
@@ -34,39 +34,16 @@ pub(super) fn plan(reader: Reader<'_>, rope_factors: Option<&[f32]>) -> Result<P
         attention_cap: reader.cap("attn_logit_softcapping")?,
         logits_cap: reader.cap("final_logit_softcapping")?,
         gate: Gate::GeluTanh,
-        head_norms: true,
-        post_norms: true,
+        query_norms: QueryNorms::Heads,
+        order: Order::Around,
         ropes: plain.ropes.iter().cloned().chain([local_rope]).collect(),
-        layers: pattern
+        layers: local
             .into_iter()
-            .map(
-                |global| {
-                    if global { Layer { window: usize::MAX, rope: 0 } } else { Layer { window, rope: 1 } }
-                },
-            )
+            .map(|local| match local {
+                true => Layer { window, rope: Some(1), experts: false },
+                false => Layer::PLAIN,
+            })
             .collect(),
         ..plain
     })
-}
-
-/// Which layers see everything: the file's pattern (a period, or a flag for each layer with a window), else the sixth.
-fn global_layers(reader: Reader<'_>, layers: usize) -> Result<Vec<bool>, ModelError> {
-    let name = "attention.sliding_window_pattern";
-    let key = format!("{}.{name}", reader.architecture);
-    let period = match reader.metadata.get(&key) {
-        None => PATTERN,
-        Some(weights::Value::Array(_)) => {
-            let local = reader.metadata.bools(&key)?.unwrap_or_default();
-            if local.len() != layers {
-                return Err(reader.wrong(
-                    name,
-                    format!("{} flags", local.len()),
-                    "one for each layer is needed",
-                ));
-            }
-            return Ok(local.into_iter().map(|local| !local).collect());
-        }
-        Some(_) => reader.required_size(name, 1 << 20)?,
-    };
-    Ok((0..layers).map(|layer| (layer + 1).is_multiple_of(period)).collect())
 }
