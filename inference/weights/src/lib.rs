@@ -28,5 +28,5 @@ pub use checkpoint::CheckpointError;
 pub use error::{FileKind, GgufError, MetadataError};
 pub use gguf::{Array, Gguf, Metadata, NumberArray, StringArray, Tensor, Value, ValueType, View};
 pub use map::{FileStamp, TimeStamp};
-pub use open::{OpenError, open};
+pub use open::{OpenError, Quant, open, open_as};
 pub use packed::{PackedError, PackedFile};

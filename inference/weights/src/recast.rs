@@ -12,7 +12,8 @@ use kernels::BlockType;
 use kernels::encode::{EncodeError, Importance, encode};
 use kernels::unpack::unpack;
 
-use crate::gguf::{Gguf, Tensor, Value, View, write::Writer};
+use crate::error::GgufError;
+use crate::gguf::{Failure, Gguf, Origin, Tensor, Value, View, write::Writer};
 
 /// Weights that a thread unpacks at a time, or one row of more: 4 MiB in f32.
 const PIECE_WEIGHTS: usize = 1 << 20;
@@ -156,6 +157,40 @@ impl Recast {
         outcome?;
         told(Written { tensor: None, bytes: total_bytes, total_bytes });
         Ok(())
+    }
+
+    /// The model as its file would be, without the file: tensors of another type than before are made when somebody looks.
+    ///
+    /// # Errors
+    /// When it would be no sound file.
+    pub fn view(self) -> Result<Gguf, GgufError> {
+        let (stamps, failure) = (self.source.stamps().to_vec(), Failure::default());
+        let recast = Arc::new(self);
+        let origins = recast.tensors().enumerate().map(|(index, (tensor, kind))| {
+            if kind == tensor.block_type {
+                return Origin::Of(recast.source.clone(), tensor.clone());
+            }
+            let (recast, failure) = (Arc::clone(&recast), Arc::clone(&failure));
+            Origin::Made(Arc::new(move || recast.bytes(index, &failure)))
+        });
+        let origins = origins.collect();
+        Gguf::assembled(&recast.header, origins, stamps, failure)
+    }
+
+    /// The bytes of one tensor; zeros where they cannot be made, and why.
+    fn bytes(&self, index: usize, failure: &Failure) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let made = self.make(index, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        });
+        if let Err(error) = made {
+            // The first is the one to tell.
+            let _ = failure.set(error.to_string());
+            let (tensor, kind) = (&self.source.tensors()[index], self.kinds[index]);
+            bytes = vec![0; kind.row_bytes(tensor.row_len()).unwrap_or(0) * tensor.rows()];
+        }
+        bytes
     }
 
     /// Makes the bytes of one tensor, in order.

@@ -12,7 +12,8 @@ use kernels::unpack::unpack;
 use seeded::checkpoint::write_tiny;
 use weights::convert::{self, Precision};
 use weights::packed::SourceVersion;
-use weights::{Array, FileStamp, Gguf, Value, checkpoint};
+use weights::quantize::{Mix, Options, Quantization};
+use weights::{Array, FileStamp, Gguf, Quant, Value, checkpoint};
 
 fn folder(number_type: &str, files: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -39,7 +40,7 @@ fn is_same(one: &Value<'_>, other: &Value<'_>) -> bool {
             one.iter_bytes().eq(other.iter_bytes())
         }
         (Value::Array(Array::Numbers(one)), Value::Array(Array::Numbers(other))) => {
-            (one.element(), one.bytes()) == (other.element(), other.bytes())
+            one.element() == other.element() && one.iter().eq(other.iter())
         }
         _ => one == other,
     }
@@ -275,4 +276,62 @@ fn a_folder_is_another_version_when_anything_of_it_is() {
     is_new("the template");
     fs::remove_file(&shard).unwrap();
     assert!(FileStamp::of(folder.path()).is_err());
+}
+
+#[test]
+fn quantised_while_loading_is_quantised_first() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny(folder.path(), "BF16", 256, 2).unwrap();
+    for mix in Mix::all() {
+        let quant = Quant { mix, required: true };
+        let at_once = weights::open_as(folder.path(), Some(quant), 2).unwrap();
+        // Converted, written, opened, quantised, written, opened.
+        let file = converted(&checkpoint::open(folder.path()).unwrap(), Precision::Stored, 1);
+        let options = Options { mix, keep: Vec::new(), imatrix: None, threads: 3 };
+        let mut bytes = Vec::new();
+        Quantization::new(&file, options).unwrap().write(&mut bytes, &mut |_| ()).unwrap();
+        let written = Gguf::from_bytes(bytes).unwrap();
+        assert_eq!(at_once.metadata().get("general.file_type"), written.metadata().get("general.file_type"));
+        for (one, other) in at_once.tensors().iter().zip(written.tensors()) {
+            assert_eq!((&one.name, one.block_type), (&other.name, other.block_type), "{}", mix.name());
+            assert!(*at_once.view(one) == *written.view(other), "{} {}", mix.name(), one.name);
+        }
+        assert_eq!(at_once.failure(), None);
+        // Known again, and not taken for the folder as it is.
+        let version = SourceVersion::of(&at_once).unwrap();
+        assert_ne!(Some(version), SourceVersion::of(&checkpoint::open(folder.path()).unwrap()));
+        assert_eq!(version.stamp, FileStamp::of(folder.path()).unwrap());
+    }
+}
+
+#[test]
+fn what_is_quantised_is_not_quantised_again() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny(folder.path(), "F32", 256, 1).unwrap();
+    let path = folder.path().join("small.gguf");
+    let quant = |required| Some(Quant { mix: Mix::parse("q4_0").unwrap(), required });
+    let small = weights::open_as(folder.path(), quant(true), 1).unwrap();
+    let recast = convert::to_gguf(&small, Precision::Stored, 1);
+    recast.write(&mut fs::File::create(&path).unwrap(), &mut |_| ()).unwrap();
+    let error = weights::open_as(&path, quant(true), 1).unwrap_err().to_string();
+    assert!(error.contains("quantised already") && error.contains("Q4_0"), "{error}");
+    let same = weights::open_as(&path, quant(false), 1).unwrap();
+    assert_eq!(same.header(), Gguf::open(&path).unwrap().header());
+}
+
+#[test]
+fn what_cannot_be_quantised_is_told_to_whoever_looked() {
+    let mut writer = weights::gguf::write::Writer::new();
+    let mut numbers = vec![1.0f32; 64];
+    numbers[40] = f32::NAN;
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    writer.tensor("blk.0.attn_q.weight", &[32, 2], BlockType::F32, bytes);
+    let source = Gguf::from_bytes(writer.finish()).unwrap();
+    let view = convert::to_gguf(&source, Precision::Type(BlockType::Q8_0), 1).view().unwrap();
+    let tensor = view.tensor("blk.0.attn_q.weight").unwrap();
+    let bytes = view.view(tensor);
+    assert_eq!(view.failure(), None, "nobody looked yet");
+    assert_eq!(bytes.len(), tensor.size_bytes());
+    let failure = view.failure().unwrap();
+    assert!(failure.contains("blk.0.attn_q.weight") && failure.contains("NaN"), "{failure}");
 }

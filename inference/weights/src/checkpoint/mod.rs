@@ -12,6 +12,7 @@ mod describe;
 mod encoders;
 mod error;
 mod files;
+mod refused;
 mod tensors;
 mod vocabulary;
 
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::CheckpointError;
 
-use crate::gguf::{Gguf, write::Writer};
+use crate::gguf::{Failure, Gguf, write::Writer};
 
 /// Whether a path is a folder with a model in it.
 #[must_use]
@@ -32,6 +33,7 @@ pub fn is_checkpoint(path: &Path) -> bool {
 /// # Errors
 /// When a file is missing or damaged, or the model is of a kind that this version does not read.
 pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
+    refused::check(folder)?;
     let config = config::Config::read(folder)?;
     let files = files::Files::open(folder)?;
     let mut writer = Writer::new();
@@ -49,7 +51,7 @@ pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
     } else {
         tensors::write(&config, &files, &mut writer)?
     };
-    Gguf::assembled(&writer, origins, files.stamps).map_err(CheckpointError::Assembled)
+    Gguf::assembled(&writer, origins, files.stamps, Failure::default()).map_err(CheckpointError::Assembled)
 }
 
 /// Names of all files that make up the model of a folder, sorted: those of its weights, and those that describe it. Other

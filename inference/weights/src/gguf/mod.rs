@@ -11,7 +11,12 @@ mod tensor;
 mod value;
 pub mod write;
 
-use std::{fmt, ops::Range, path::Path, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 pub use self::{
     metadata::Metadata,
@@ -49,15 +54,42 @@ struct Inner {
     by_name: Vec<u32>,
     /// Where the tensors' bytes come from, when that is not `file`.
     origins: Vec<Origin>,
+    /// The first failure to make some.
+    failure: Failure,
+    /// The tensor that was made last: whoever reads a part of it reads the next part soon. Until it is released.
+    last: Mutex<Option<(usize, Arc<Lazy>)>>,
 }
+
+/// Why bytes could not be made: set once, by whoever makes them.
+pub(crate) type Failure = Arc<OnceLock<String>>;
 
 /// Where the bytes of a tensor come from that lies in no GGUF file.
 #[derive(Clone)]
 pub(crate) enum Origin {
     /// They are a part of another file.
     Mapped(Arc<MappedFile>, Range<usize>),
+    /// They are those of a tensor of another model.
+    Of(Gguf, Tensor),
     /// They are made whenever somebody asks, as many as the tensor has.
     Made(Arc<dyn Fn() -> Vec<u8> + Send + Sync>),
+}
+
+/// Bytes that are made when somebody first looks, and kept for as long as somebody may.
+struct Lazy {
+    make: Arc<dyn Fn() -> Vec<u8> + Send + Sync>,
+    bytes: OnceLock<Vec<u8>>,
+}
+
+impl Lazy {
+    fn new(make: &Arc<dyn Fn() -> Vec<u8> + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self { make: Arc::clone(make), bytes: OnceLock::new() })
+    }
+}
+
+impl AsRef<[u8]> for Lazy {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get_or_init(|| (self.make)())
+    }
 }
 
 /// The bytes of a tensor, with what keeps them.
@@ -117,16 +149,23 @@ impl Gguf {
         Some(&tensors[by_name[found] as usize])
     }
 
-    /// The bytes of a tensor of this model: in the file, or made for the caller where the file has them in another form.
+    /// The bytes of a tensor of this model: in the file, or made where the file has them in another form, when somebody first
+    /// looks at them.
     /// Nothing for a tensor of another model that this one does not have.
     #[must_use]
     pub fn view(&self, tensor: &Tensor) -> View {
         match self.0.origins.get(tensor.index()) {
             None => View { storage: self.0.file.clone(), range: tensor.range() },
             Some(Origin::Mapped(file, range)) => View { storage: file.clone(), range: range.clone() },
+            Some(Origin::Of(model, theirs)) => model.view(theirs),
             Some(Origin::Made(make)) => {
-                let bytes = make();
-                View { range: 0..bytes.len(), storage: Arc::new(bytes) }
+                let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+                let lazy = match &*last {
+                    Some((index, lazy)) if *index == tensor.index() => Arc::clone(lazy),
+                    _ => Lazy::new(make),
+                };
+                *last = Some((tensor.index(), Arc::clone(&lazy)));
+                View { range: 0..tensor.size_bytes(), storage: lazy }
             }
         }
     }
@@ -134,11 +173,43 @@ impl Gguf {
     /// Says that a tensor's bytes will not be needed soon: a mapped file gives their memory back, and reads them again
     /// from the disk should anybody look.
     pub fn release(&self, tensor: &Tensor) {
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|(index, _)| *index == tensor.index()) {
+            *last = None;
+        }
+        drop(last);
         match (self.0.origins.get(tensor.index()), &self.0.mapped) {
             (Some(Origin::Mapped(file, range)), _) => file.release(range.clone()),
+            (Some(Origin::Of(model, theirs)), _) => model.release(theirs),
             (None, Some(mapped)) => mapped.release(tensor.range()),
             _ => {}
         }
+    }
+
+    /// Whether a tensor's bytes are made anew for everybody who looks: he who keeps a view keeps them in memory.
+    #[must_use]
+    pub fn is_made(&self, tensor: &Tensor) -> bool {
+        match self.0.origins.get(tensor.index()) {
+            Some(Origin::Made(_)) => true,
+            Some(Origin::Of(model, theirs)) => model.is_made(theirs),
+            _ => false,
+        }
+    }
+
+    /// The bytes of a tensor, for somebody who most likely never looks: made when he does, though others have them made.
+    #[must_use]
+    pub fn unmade(&self, tensor: &Tensor) -> View {
+        match self.0.origins.get(tensor.index()) {
+            Some(Origin::Made(make)) => View { range: 0..tensor.size_bytes(), storage: Lazy::new(make) },
+            Some(Origin::Of(model, theirs)) => model.unmade(theirs),
+            _ => self.view(tensor),
+        }
+    }
+
+    /// Why bytes that somebody looked at could not be made, if any could not. They were zeros then.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.0.failure.get().map(String::as_str)
     }
 
     /// All before the tensors: what the file says of itself.
@@ -169,7 +240,8 @@ impl Gguf {
     fn read(file: Storage, mapped: Option<Arc<MappedFile>>) -> Result<Self, GgufError> {
         let len = (*file).as_ref().len();
         let stamps = mapped.iter().map(|mapped| mapped.stamp()).collect();
-        Self::read_placed(file, mapped, len, Vec::new(), stamps)
+        let source = Sources { mapped, origins: Vec::new(), stamps, failure: Failure::default() };
+        Self::read_placed(file, len, source)
     }
 
     /// A model whose pairs and tensors a writer has, with the tensors' bytes from elsewhere: one origin for each tensor, in
@@ -178,18 +250,14 @@ impl Gguf {
         writer: &write::Writer,
         origins: Vec<Origin>,
         stamps: Vec<FileStamp>,
+        failure: Failure,
     ) -> Result<Self, GgufError> {
-        Self::read_placed(Arc::new(writer.header()), None, usize::MAX, origins, stamps)
+        let source = Sources { mapped: None, origins, stamps, failure };
+        Self::read_placed(Arc::new(writer.header()), usize::MAX, source)
     }
 
     /// Reads a file of which so many bytes exist.
-    fn read_placed(
-        file: Storage,
-        mapped: Option<Arc<MappedFile>>,
-        len: usize,
-        origins: Vec<Origin>,
-        stamps: Vec<FileStamp>,
-    ) -> Result<Self, GgufError> {
+    fn read_placed(file: Storage, len: usize, source: Sources) -> Result<Self, GgufError> {
         let bytes: &[u8] = (*file).as_ref();
         let mut cursor = Cursor::new(bytes, 0);
         let header = Header::read(&mut cursor, bytes)?;
@@ -210,6 +278,7 @@ impl Gguf {
         tensor::check_overlap(&tensors)?;
         let by_name = tensor::index(&tensors)?;
         let version = header.version;
+        let Sources { mapped, origins, stamps, failure } = source;
         Ok(Self(Arc::new(Inner {
             version,
             metadata,
@@ -220,8 +289,18 @@ impl Gguf {
             mapped,
             stamps,
             origins,
+            failure,
+            last: Mutex::default(),
         })))
     }
+}
+
+/// Where what a header describes really lies.
+struct Sources {
+    mapped: Option<Arc<MappedFile>>,
+    origins: Vec<Origin>,
+    stamps: Vec<FileStamp>,
+    failure: Failure,
 }
 
 impl fmt::Debug for Gguf {

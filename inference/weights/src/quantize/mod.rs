@@ -19,6 +19,7 @@ pub use imatrix::{Entry, Imatrix, ImatrixError};
 pub use mix::{Keep, Mix};
 
 use crate::convert::QUANTIZATION_VERSION;
+use crate::error::GgufError;
 use crate::gguf::{Gguf, MetadataError, Tensor};
 use crate::recast::{Plan, Recast, RecastError, Written};
 
@@ -126,6 +127,15 @@ impl Quantization {
             }
         });
         Ok(Self { recast, plan })
+    }
+
+    /// The model with its types chosen and nothing written: tensors are quantised when somebody looks, to the bytes that the
+    /// file would have.
+    ///
+    /// # Errors
+    /// When it would be no sound file.
+    pub fn view(self) -> Result<Gguf, GgufError> {
+        self.recast.view()
     }
 
     /// Tensors with the types that they will have.
