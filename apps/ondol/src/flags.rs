@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{convert, eval, fit, search};
+use crate::commands::{convert, eval, fit, imatrix, quantize, search};
 use crate::terminal::help;
 use crate::terminal::messages::{Language, Message, say};
 
@@ -75,6 +75,10 @@ pub(crate) enum Command {
     Eval(eval::Arguments),
     /// Write a folder with safetensors as a GGUF file
     Convert(convert::ConvertFlags),
+    /// Write a model in fewer bits
+    Quantize(quantize::QuantizeFlags),
+    /// Measure on a text what errors in a model's weights count, for `quantize`
+    Imatrix(imatrix::ImatrixFlags),
     /// Print a completion script for a shell
     Completions(CompletionsFlags),
 }

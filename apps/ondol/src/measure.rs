@@ -202,7 +202,7 @@ fn matmul_weights(file: &Gguf) -> u64 {
     body.map(|tensor| tensor.elements() as u64).sum()
 }
 
-fn peak_bytes_now() -> u64 {
+pub(crate) fn peak_bytes_now() -> u64 {
     std::fs::read_to_string("/proc/self/status").ok().and_then(|text| peak_bytes(&text)).unwrap_or(0)
 }
 

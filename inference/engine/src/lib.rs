@@ -13,6 +13,7 @@ mod constrained;
 mod draft;
 mod guides;
 mod host;
+pub mod importance;
 mod kept;
 pub mod loaded;
 mod output;

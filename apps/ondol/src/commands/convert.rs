@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Args;
 use weights::convert::{self, Precision};
-use weights::recast::{Recast, Written};
+use weights::recast::{RecastError, Written};
 
 use crate::assemble;
 use crate::commands::Context;
@@ -46,7 +46,7 @@ pub(crate) fn run(context: &Context, flags: &ConvertFlags) -> anyhow::Result<()>
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = flags.threads.map(usize::from).or(context.settings.threads).unwrap_or(cores);
     let recast = convert::to_gguf(&source, precision, threads);
-    write(context, &recast, &flags.output, flags.force)?;
+    write(context, &flags.output, recast.size_bytes(), flags.force, |out, told| recast.write(out, told))?;
     let values = [
         ("path", &*flags.output.display().to_string()),
         ("size", &*units::bytes(recast.size_bytes())),
@@ -56,21 +56,29 @@ pub(crate) fn run(context: &Context, flags: &ConvertFlags) -> anyhow::Result<()>
 }
 
 /// Writes a model that is made anew to its file, showing how far it is; Ctrl-C ends it, and leaves nothing.
-pub(crate) fn write(context: &Context, recast: &Recast, target: &Path, replace: bool) -> anyhow::Result<()> {
-    let mut file = WholeFile::create(target, recast.size_bytes(), replace)?;
+/// `work` writes its bytes, and what it returns is returned.
+pub(crate) fn write<T>(
+    context: &Context,
+    target: &Path,
+    size_bytes: u64,
+    replace: bool,
+    work: impl FnOnce(&mut dyn std::io::Write, &mut dyn FnMut(Written<'_>)) -> Result<T, RecastError>,
+) -> anyhow::Result<T> {
+    let mut file = WholeFile::create(target, size_bytes, replace)?;
     let interrupt = Interrupt::listen()?;
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut view = PullView::new(context.terminal);
     let mut out = Stoppable { out: &mut file, interrupt };
-    let outcome = recast.write(&mut out, &mut |Written { bytes, total_bytes, .. }| {
+    let outcome = work(&mut out, &mut |Written { bytes, total_bytes, .. }| {
         view.file(&name, total_bytes, bytes, Instant::now());
     });
     drop(view);
     if outcome.is_err() && out.stopped() {
         return Err(Failure::new(context.terminal.say(Message::WriteStopped, &[("path", &name)])).into());
     }
-    outcome?;
-    file.finish()
+    let made = outcome?;
+    file.finish()?;
+    Ok(made)
 }
 
 /// Fails to write once Ctrl-C was pressed.

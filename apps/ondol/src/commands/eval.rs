@@ -12,11 +12,14 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use engine::perplexity::{self, Place};
-use engine::{LoadOptions, Loaded, ModelSource, PackedStore};
+use engine::{LoadOptions, Loaded, LocatedModel, ModelSource, PackedStore};
 use kernels::{Cpu, KvType};
 use serde::Deserialize;
 
 use crate::commands::Context;
+
+/// Tokens of a window, where nobody says otherwise.
+const WINDOW_TOKENS: usize = 512;
 
 /// The command line of `ondol eval`.
 #[derive(Debug, Args)]
@@ -43,7 +46,7 @@ struct Perplexity {
     #[arg(long, value_name = "N")]
     characters: Option<usize>,
     /// Tokens of a window
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = WINDOW_TOKENS)]
     window: usize,
     /// Another engine's figures to compare with, as tests/conformance/perplexity/reference.py prints them
     #[arg(long, value_name = "GOLDEN")]
@@ -168,6 +171,26 @@ fn measure(
     let speed = tokens.len() as f64 / began.elapsed().as_secs_f64();
     report(arguments, kv_type, &tally, golden.as_ref(), tokens.len(), speed);
     Ok(())
+}
+
+/// The perplexity of the model at a path on a text, in windows of the usual length or as long as the model allows.
+pub(crate) fn perplexity(context: &Context, model: &std::path::Path, text: &str) -> anyhow::Result<f64> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut compute = Cpu::new(context.settings.threads.unwrap_or(cores));
+    let kv_type = context.settings.kv_type;
+    let options = LoadOptions { kv_type, memory_bytes: None, context_tokens: None };
+    let located = LocatedModel::bare(model.display().to_string(), model);
+    let loaded = Loaded::load(located, options, &mut compute)?;
+    let window = WINDOW_TOKENS.min(loaded.model.shape().context_tokens as usize);
+    let (tokens, start) = perplexity::tokens(&loaded, text)?;
+    if tokens.len() < 2 {
+        bail!("the text has {} tokens: at least two are needed", tokens.len());
+    }
+    let mut tally = Tally::default();
+    perplexity::windows(&loaded, &mut compute, kv_type, &tokens, &start, window, &mut |place| {
+        tally.add(place, None);
+    })?;
+    Ok(tally.perplexity())
 }
 
 fn read_golden(path: &std::path::Path) -> anyhow::Result<Golden> {

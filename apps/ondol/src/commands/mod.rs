@@ -8,9 +8,11 @@ pub(crate) mod convert;
 pub(crate) mod cp;
 pub(crate) mod eval;
 pub(crate) mod fit;
+pub(crate) mod imatrix;
 pub(crate) mod list;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod quantize;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod search;
@@ -72,6 +74,8 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Fit(arguments) => fit::run(context, arguments),
         Command::Eval(arguments) => eval::run(context, arguments),
         Command::Convert(flags) => convert::run(context, flags),
+        Command::Quantize(flags) => quantize::run(context, flags),
+        Command::Imatrix(flags) => imatrix::run(context, flags),
         Command::Completions(flags) => completions::run(context, flags),
     }
 }
