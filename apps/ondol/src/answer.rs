@@ -174,7 +174,7 @@ pub(crate) fn figures(usage: &Usage) -> String {
 
 /// Text without the characters by which a terminal is commanded: what a model says may not move the cursor, change
 /// the title or answer for the user. Line ends and tabs stay.
-fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
     if text.contains(commands) { text.replace(commands, "").into() } else { text.into() }
 }

@@ -186,7 +186,7 @@ fn one(
         }
         _ => Vec::new(),
     };
-    let is_run = runs::family(&first.family, first.is_encoder, first.has_experts());
+    let is_run = runs::family(&first.family, first.is_encoder);
     if arguments.json {
         return print_json(&json!({
             "machine": machine, "rates": rates, "budget_bytes": wishes.budget_bytes, "kv_type": wishes.kv_type.name(),

@@ -116,10 +116,12 @@ fn search<'a>(
         .collect();
     let asks_korean = wishes.contains(&Wish::Korean);
     found.sort_by_key(|entry| {
-        let rank = words.iter().map(|word| rank(entry, word)).min().unwrap_or(0);
-        let korean =
-            if asks_korean { std::cmp::Reverse(entry.korean) } else { std::cmp::Reverse(Korean::Weak) };
-        (rank, korean, entry.parameters.unwrap_or(0))
+        // Words that ask for a use or a language are in no name, and if they are, that says nothing.
+        let texts =
+            wishes.iter().filter_map(|wish| if let Wish::Text(text) = wish { Some(text) } else { None });
+        let rank = texts.map(|text| rank(entry, text)).min().unwrap_or(0);
+        let korean = if asks_korean { entry.korean } else { Korean::Weak };
+        (rank, std::cmp::Reverse(korean), entry.parameters.unwrap_or(0))
     });
     found
 }
@@ -382,7 +384,10 @@ mod tests {
         check(Arguments { rerank: true, ..Arguments::default() }, None, "bge-reranker-v2-m3", "bge-m3");
         check(Arguments { code: true, ..Arguments::default() }, None, "starcoder2", "llama3.1");
         check(Arguments { tools: true, ..Arguments::default() }, None, "qwen3", "gemma2");
-        check(Arguments { runs: true, ..Arguments::default() }, None, "llama3.1", "gpt-oss:120b");
+        let running = names("", Arguments { runs: true, ..Arguments::default() }, None);
+        for entry in Catalogue::embedded().entries() {
+            assert_eq!(running.contains(&entry.name), runs::entry(entry), "{}", entry.name);
+        }
         check(Arguments::default(), Some(2 << 30), "smollm2", "llama3.1");
     }
 

@@ -13,6 +13,8 @@ use crate::fit::predict::{self, Speed};
 const DECODE_TOKENS_PER_S_MIN: f64 = 5.0;
 /// A model made for Korean is worth one of so many times its size that was not.
 const STRONG_WORTH: f64 = 2.0;
+/// One that was taught to call tools is of a later time, and worth one of so many times its size that was not.
+const TOOLS_WORTH: f64 = 1.5;
 
 /// What decides.
 #[derive(Debug, Clone, Copy)]
@@ -129,12 +131,13 @@ impl Candidate<'_> {
 
     /// What its answers are worth, as far as sizes tell.
     fn worth(&self) -> f64 {
-        let strong = self.entry.korean == Korean::Strong;
+        let strong = if self.entry.korean == Korean::Strong { STRONG_WORTH } else { 1.0 };
+        let late = if self.does(Use::Tools) { TOOLS_WORTH } else { 1.0 };
         let parameters = self.entry.active_parameters.map_or(self.parameters(), |active| {
             // Experts: between all of them and those that a token meets.
             (active as f64 * self.parameters()).sqrt()
         });
-        parameters * if strong { STRONG_WORTH } else { 1.0 }
+        parameters * strong * late
     }
 
     fn parameters(&self) -> f64 {
@@ -220,7 +223,9 @@ mod tests {
     #[test]
     fn the_advice_for_machines_of_several_sizes() {
         let catalogue = Catalogue::embedded();
-        let rates = rates();
+        // 50 GB/s.
+        let mut rates = rates();
+        rates.kinds.values_mut().for_each(|kind| kind.bytes_per_s *= 5.0);
         let check =
             |gib: u64, runs: fn(&CatalogueEntry) -> bool, commercial: bool, expected: [Option<&str>; 2]| {
                 let all = candidates(catalogue.entries(), runs, &wishes(Some(gib * GIB)), Some(&rates));
@@ -239,7 +244,7 @@ mod tests {
         let catalogue = Catalogue::embedded();
         let mut slow = rates();
         for kind in slow.kinds.values_mut() {
-            kind.bytes_per_s /= 100.0;
+            kind.bytes_per_s /= 4.0;
         }
         let name = |rates: &Rates| {
             let all = candidates(catalogue.entries(), |_| true, &wishes(Some(64 * GIB)), Some(rates));

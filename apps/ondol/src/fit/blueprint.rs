@@ -222,11 +222,6 @@ impl Blueprint {
         kinds
     }
 
-    /// Whether a token takes only some of the matrices.
-    pub(crate) fn has_experts(&self) -> bool {
-        self.matrices.iter().any(|matrix| matrix.used > 0 && matrix.used < matrix.count)
-    }
-
     /// Parameters of all matrices.
     pub(crate) fn parameters(&self) -> u64 {
         self.matrices.iter().map(|matrix| (matrix.rows * matrix.columns * matrix.count) as u64).sum()
@@ -337,6 +332,7 @@ fn windows(layers: usize, window: Option<usize>, global_every: Option<usize>) ->
 fn global_every(family: &str) -> Option<usize> {
     match family {
         "gemma2" | "gpt-oss" => Some(2),
+        "modern-bert" => Some(3),
         "gemma3" => Some(6),
         "cohere2" | "exaone4" => Some(4),
         _ => None,

@@ -3,27 +3,21 @@
 
 use registry::{CatalogueEntry, CatalogueShape, Use};
 
-/// Families of encoders that can be run.
-const ENCODERS: [&str; 0] = [];
-/// Whether decoders can give embeddings and scores.
-const DECODERS_EMBED: bool = false;
-/// A family that has nothing but experts: where it runs, experts do.
-const FAMILY_OF_EXPERTS: &str = "qwen3moe";
+/// Whether commands and servers of this version give vectors and scores, and not only the engine below them.
+const VECTORS: bool = false;
 
 /// Whether a model of the catalogue can be run.
 pub(crate) fn entry(entry: &CatalogueEntry) -> bool {
     let is_encoder = CatalogueShape::is_encoder(&entry.family);
     let wants_vectors = entry.uses.iter().all(|what| matches!(what, Use::Embedding | Use::Rerank));
-    let has_experts = entry.shape.is_some_and(|shape| shape.experts.is_some());
-    (is_encoder || !wants_vectors || DECODERS_EMBED) && family(&entry.family, is_encoder, has_experts)
+    (VECTORS || !wants_vectors) && family(&entry.family, is_encoder)
 }
 
 /// Whether a file can be run.
-pub(crate) fn family(family: &str, is_encoder: bool, has_experts: bool) -> bool {
-    let decoders = model::families::supported();
+pub(crate) fn family(family: &str, is_encoder: bool) -> bool {
     match is_encoder {
-        true => ENCODERS.contains(&family),
-        false => decoders.contains(&family) && (!has_experts || decoders.contains(&FAMILY_OF_EXPERTS)),
+        true => VECTORS && model::encoder::supported().contains(&family),
+        false => model::families::supported().contains(&family),
     }
 }
 
@@ -40,10 +34,7 @@ mod tests {
     fn every_family_that_runs_has_a_model_in_the_catalogue() {
         let catalogue = Catalogue::embedded();
         let known: BTreeSet<&str> = catalogue.entries().iter().map(|entry| entry.family.as_str()).collect();
-        for family in model::families::supported() {
-            assert!(known.contains(family), "no model of the family {family} is in the catalogue");
-        }
-        for family in ENCODERS {
+        for family in model::families::supported().into_iter().chain(model::encoder::supported()) {
             assert!(known.contains(family), "no model of the family {family} is in the catalogue");
         }
     }

@@ -114,6 +114,9 @@ impl CatalogueShape {
     /// Whether a family has no head: what comes out are states, not words.
     #[must_use]
     pub fn is_encoder(family: &str) -> bool {
-        matches!(family, "bert" | "nomic-bert" | "nomic-bert-moe" | "modernbert" | "gemma-embedding")
+        matches!(
+            family,
+            "bert" | "gemma-embedding" | "jina-bert-v2" | "modern-bert" | "nomic-bert" | "nomic-bert-moe"
+        )
     }
 }

@@ -68,7 +68,7 @@ fn a_package_part_cannot_smuggle_an_option() {
 }
 
 /// Architectures of GGUF files, under the names that llama.cpp's `llm_arch` table gives them.
-const FAMILIES: [&str; 26] = [
+const FAMILIES: [&str; 28] = [
     "bert",
     "cohere2",
     "command-r",
@@ -83,8 +83,10 @@ const FAMILIES: [&str; 26] = [
     "gpt2",
     "gptneox",
     "granite",
+    "granitemoe",
+    "jina-bert-v2",
     "llama",
-    "modernbert",
+    "modern-bert",
     "nomic-bert",
     "nomic-bert-moe",
     "olmo2",
