@@ -7,7 +7,7 @@
 //!
 //! Tests: unit and property (beside the code), conformance (`tests/conformance.rs`: llama.cpp's vocabularies, our
 //! Hangul set; `tests/templates.rs`: llama.cpp's templates against Python's jinja2), hostile metadata
-//! (`tests/hostile.rs`), reference (`tests/reference.rs`: against the `tokenizers` crate), fuzz (`fuzz/`:
+//! (`tests/hostile.rs`), pipelines (`tests/pipelines.rs`: Hugging Face's, against its own package), reference (`tests/reference.rs`: against the `tokenizers` crate), fuzz (`fuzz/`:
 //! `tokenizer_metadata`, `chat_template`).
 
 pub mod decode;
@@ -20,4 +20,4 @@ pub mod tokenizer;
 pub use decode::{Decoder, Start};
 pub use stop::{StopMatcher, StopStep};
 pub use template::{ChatTemplate, Moment, RenderOptions, TemplateError, TemplateOrigin};
-pub use tokenizer::{EncodeOptions, Tokenizer, TokenizerError};
+pub use tokenizer::{EncodeOptions, Encoded, Tokenizer, TokenizerError};

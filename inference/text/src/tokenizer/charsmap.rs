@@ -7,7 +7,11 @@
 //! Layout: `u32` length in bytes of the trie; the trie, one little-endian `u32` a node (bits 0–7 label, 8 leaf, 9 and
 //! 10–31 offset of the children; a leaf's child is a value); then the replacements, each ended by a zero byte.
 
+use weights::{Array, Metadata, Value};
+
 use super::error::TokenizerError;
+
+const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
 
 /// A table proven to be whole.
 #[derive(Debug, Default)]
@@ -18,6 +22,40 @@ pub(crate) struct CharsMap {
 }
 
 impl CharsMap {
+    /// The table of a file; one that maps nothing where it has none.
+    pub(crate) fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let bytes = |value: Value<'_>| match value {
+            Value::U8(byte) => Some(byte),
+            Value::I8(byte) => Some(byte as u8),
+            _ => None,
+        };
+        let wrong = TokenizerError::BadCharsMap { what: "it is no array of bytes" };
+        match metadata.get(KEY) {
+            None => Ok(Self::default()),
+            Some(Value::Array(Array::Numbers(numbers))) => {
+                Self::new(&numbers.iter().map(bytes).collect::<Option<Vec<u8>>>().ok_or(wrong)?)
+            }
+            Some(_) => Err(wrong),
+        }
+    }
+
+    /// What a text becomes, place by place.
+    pub(crate) fn apply(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let own = (&rest[..first.len_utf8()], first.len_utf8());
+            let (piece, used) = self.longest(rest).unwrap_or(own);
+            out.push_str(piece);
+            rest = &rest[used..];
+        }
+        out
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// Reads a table; an empty one maps nothing.
     pub(crate) fn new(blob: &[u8]) -> Result<Self, TokenizerError> {
         let damaged = |what| TokenizerError::BadCharsMap { what };

@@ -115,7 +115,7 @@ impl Tokenizer {
             }
             "llama" => {
                 defaults.space_prefix = true;
-                Model::Spm(spm::Spm::new(&vocab, special.unknown)?)
+                Model::Spm(spm::Spm::from_gguf(metadata, &vocab, special.unknown)?)
             }
             "bert" => Model::WordPiece(wordpiece::WordPiece::from_gguf(metadata, special.unknown)?),
             "t5" => Model::Unigram(unigram::Unigram::from_gguf(metadata, &vocab, special.unknown)?),
@@ -245,6 +245,7 @@ impl Tokenizer {
         let bos = token(self.special.bos.filter(|_| self.add_bos), 0);
         let (end, segment) = match self.model {
             Model::WordPiece(_) => (self.special.separator, 1),
+            Model::Pipeline(_) => (self.special.eos.filter(|_| self.add_eos), 1),
             _ => (self.special.eos.filter(|_| self.add_eos), 0),
         };
         // Files of RoBERTa's kind do not always name the one between, which is EOS again.

@@ -149,29 +149,31 @@ impl SpecialIds {
         if model == "bert" {
             ids.bos = read("tokenizer.ggml.cls_token_id", None)?.or(ids.bos);
         }
-        ids.find_turn_ends(vocab);
-        ids.find_fill_in(metadata, vocab);
-        ids.find_ends(vocab);
+        // Where a file says of each token whether it is special, a name alone makes none: in Gemma's vocabulary `</s>`
+        // is an HTML tag.
+        ids.find_turn_ends(vocab, usual);
+        ids.find_fill_in(metadata, vocab, usual);
+        ids.find_ends(vocab, usual);
         Ok(ids)
     }
 
-    fn find_turn_ends(&mut self, vocab: &mut Vocab) {
+    fn find_turn_ends(&mut self, vocab: &mut Vocab, by_name: bool) {
         if self.eot.is_none() {
-            self.eot = first_of(vocab, &END_OF_TURN);
+            self.eot = first_of(vocab, &END_OF_TURN, by_name);
             mark_control(vocab, self.eot);
         }
         if self.eom.is_none() {
-            self.eom = vocab.id("<|eom_id|>");
+            self.eom = first_of(vocab, &["<|eom_id|>"], by_name);
             mark_control(vocab, self.eom);
         }
     }
 
-    fn find_fill_in(&mut self, metadata: &Metadata, vocab: &mut Vocab) {
+    fn find_fill_in(&mut self, metadata: &Metadata, vocab: &mut Vocab, by_name: bool) {
         for (key, ends, names) in FILL_IN {
             // These are conveniences: one out of range is ignored, as padding ids of 2^32 - 1 exist in real files.
             let named = id_at(metadata, vocab, key).ok().flatten();
             let id = named.or_else(|| {
-                let found = first_of(vocab, names);
+                let found = first_of(vocab, names, by_name);
                 mark_control(vocab, found);
                 found
             });
@@ -181,9 +183,9 @@ impl SpecialIds {
         }
     }
 
-    fn find_ends(&mut self, vocab: &mut Vocab) {
+    fn find_ends(&mut self, vocab: &mut Vocab, by_name: bool) {
         for name in ENDS {
-            if let Some(id) = vocab.id(name) {
+            if let Some(id) = first_of(vocab, &[name], by_name) {
                 mark_control(vocab, Some(id));
                 self.ends.insert(id);
             }
@@ -205,8 +207,10 @@ impl SpecialIds {
     }
 }
 
-fn first_of(vocab: &Vocab, names: &[&str]) -> Option<u32> {
-    names.iter().find_map(|name| vocab.id(name))
+/// The first of these tokens that there is; unless names suffice, that is a control token.
+fn first_of(vocab: &Vocab, names: &[&str], by_name: bool) -> Option<u32> {
+    let is_one = |id: &u32| by_name || vocab.kind(*id) == TokenType::Control;
+    names.iter().find_map(|name| vocab.id(name).filter(is_one))
 }
 
 fn mark_control(vocab: &mut Vocab, id: Option<u32>) {

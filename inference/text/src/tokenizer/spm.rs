@@ -12,7 +12,11 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use weights::Metadata;
+
+use super::charsmap::CharsMap;
 use super::error::TokenizerError;
+use super::special::flag;
 use super::vocab::Vocab;
 
 /// SentencePiece's mark for a space.
@@ -27,6 +31,10 @@ const PIECE_BYTES_MAX: usize = 512;
 pub(crate) struct Spm {
     byte_ids: Box<[Option<u32>; 256]>,
     unknown: Option<u32>,
+    /// What characters become first; most files have none.
+    chars_map: CharsMap,
+    /// Of spaces in a row there is one, and none at either end.
+    merge_spaces: bool,
 }
 
 /// A stretch of the text that is one token, or one character, so far.
@@ -54,9 +62,20 @@ pub(crate) struct Scratch {
 
 impl Spm {
     /// An encoder for a vocabulary whose scores are loaded.
-    pub(crate) fn new(vocab: &Vocab, unknown: Option<u32>) -> Result<Self, TokenizerError> {
+    pub(crate) fn from_gguf(
+        metadata: &Metadata,
+        vocab: &Vocab,
+        unknown: Option<u32>,
+    ) -> Result<Self, TokenizerError> {
+        let merge_spaces = flag(metadata, "tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false);
+        let chars_map = CharsMap::from_gguf(metadata)?;
+        Ok(Self { chars_map, merge_spaces, ..Self::new(vocab, unknown)? })
+    }
+
+    fn new(vocab: &Vocab, unknown: Option<u32>) -> Result<Self, TokenizerError> {
         vocab.check_byte_tokens()?;
-        Ok(Self { byte_ids: vocab.byte_ids(), unknown })
+        let byte_ids = vocab.byte_ids();
+        Ok(Self { byte_ids, unknown, chars_map: CharsMap::default(), merge_spaces: false })
     }
 
     /// Appends the ids of `text`, which holds no special tokens any more; `prefix` puts a space before it.
@@ -69,6 +88,15 @@ impl Spm {
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         let Scratch { text: escaped, symbols, queue } = scratch;
+        let changed;
+        let mut text = text;
+        if !self.chars_map.is_empty() || self.merge_spaces {
+            changed = self.normalize(text);
+            text = &changed;
+            if text.is_empty() {
+                return Ok(());
+            }
+        }
         escape(text, prefix, escaped);
         split(escaped, symbols);
         merge_all(vocab, escaped, symbols, queue);
@@ -82,6 +110,14 @@ impl Spm {
             at = symbol.next;
         }
         Ok(())
+    }
+
+    fn normalize(&self, text: &str) -> String {
+        let mapped = self.chars_map.apply(text);
+        if !self.merge_spaces {
+            return mapped;
+        }
+        mapped.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     fn push_bytes(&self, piece: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {

@@ -5,7 +5,7 @@
 //! building its trie of owned strings takes longer than loading the model should. Scores are summed in `f64`, as
 //! SentencePiece's own encoder does, so ties fall the same way.
 
-use weights::{Array, Metadata, Value};
+use weights::Metadata;
 
 use super::charsmap::CharsMap;
 use super::error::TokenizerError;
@@ -14,7 +14,6 @@ use super::spm::SPACE;
 use super::trie::Trie;
 use super::vocab::{TokenType, Vocab};
 
-const KEY_CHARS_MAP: &str = "tokenizer.ggml.precompiled_charsmap";
 /// How much worse than the worst token an unknown character is.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
@@ -57,7 +56,7 @@ impl Unigram {
         let normal = vocab.ids_of(&[TokenType::Normal]).map(|id| f64::from(vocab.scores[id as usize]));
         let worst = normal.fold(f64::INFINITY, f64::min);
         Ok(Self {
-            chars_map: CharsMap::new(&chars_map_bytes(metadata)?)?,
+            chars_map: CharsMap::from_gguf(metadata)?,
             tokens: Trie::new(vocab, vocab.ids_of(&kinds)),
             user_defined: Trie::new(vocab, vocab.ids_of(&[TokenType::UserDefined])),
             unknown,
@@ -173,22 +172,5 @@ impl Unigram {
         let mut longest = None;
         self.user_defined.prefixes(text.as_bytes(), &mut |length, _| longest = Some(length));
         longest
-    }
-}
-
-fn chars_map_bytes(metadata: &Metadata) -> Result<Vec<u8>, TokenizerError> {
-    let bytes = |value: Value<'_>| match value {
-        Value::U8(byte) => Some(byte),
-        Value::I8(byte) => Some(byte as u8),
-        _ => None,
-    };
-    match metadata.get(KEY_CHARS_MAP) {
-        None => Ok(Vec::new()),
-        Some(Value::Array(Array::Numbers(numbers))) => numbers
-            .iter()
-            .map(bytes)
-            .collect::<Option<_>>()
-            .ok_or(TokenizerError::BadCharsMap { what: "it is no array of bytes" }),
-        Some(_) => Err(TokenizerError::BadCharsMap { what: "it is no array of bytes" }),
     }
 }

@@ -12,6 +12,8 @@ use super::special::flag;
 use super::spm::SPACE;
 use super::vocab::Vocab;
 
+/// What continues a word, in BERT's own form.
+const CONTINUES: &str = "##";
 /// Longer words are unknown, as in BERT's own code.
 pub(crate) const WORD_CHARS_MAX: usize = 100;
 
@@ -77,9 +79,15 @@ impl Pieces {
             // Behind the mark, so that the mark alone is no token for the start of a word.
             let shortest = if start == 0 { SPACE.len() } else { 0 };
             let ends = rest.char_indices().rev().map(|(at, c)| at + c.len_utf8());
+            // A mark within a word would read as the beginning of another: such tokens keep BERT's own mark.
+            let inside = start > 0 && rest.starts_with(SPACE);
+            let id_of = |piece: &str| {
+                let id = if inside { vocab.id(&format!("{CONTINUES}{piece}")) } else { vocab.id(piece) };
+                id.filter(|id| vocab.text_may_be(*id))
+            };
             let found = ends
                 .filter(|end| *end > shortest && *end <= vocab.token_bytes_max)
-                .find_map(|end| Some((vocab.id(&rest[..end]).filter(|id| vocab.text_may_be(*id))?, end)));
+                .find_map(|end| Some((id_of(&rest[..end])?, end)));
             let Some((id, end)) = found else {
                 out.truncate(first);
                 out.push(self.unknown);

@@ -8,6 +8,7 @@
 //! package transformers computes from the same folder.
 
 mod config;
+mod decoders;
 mod describe;
 mod encoders;
 mod error;
@@ -45,13 +46,33 @@ pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
     }
     encoders::write_pooling(folder, &config, &files, &mut writer)?;
     describe::write(folder, &files, &mut writer)?;
-    vocabulary::write(folder, &config, &mut writer)?;
+    vocabulary::write(folder, Some(&config), &mut writer)?;
     let origins = if encoder {
         encoders::write_tensors(folder, &config, &files, &mut writer)?
     } else {
         tensors::write(&config, &files, &mut writer)?
     };
     Gguf::assembled(&writer, origins, files.stamps, Failure::default()).map_err(CheckpointError::Assembled)
+}
+
+/// The tokenizer of a folder alone, which need hold nothing else: what a GGUF file would carry of it.
+///
+/// # Errors
+/// When it is missing, damaged, or of a kind that this version does not read.
+pub fn tokenizer(folder: &Path) -> Result<Gguf, CheckpointError> {
+    let mut writer = Writer::new();
+    vocabulary::write(folder, None, &mut writer)?;
+    Gguf::from_bytes(writer.finish()).map_err(CheckpointError::Assembled)
+}
+
+/// The same from the bytes of `tokenizer.json` and `tokenizer_config.json`.
+///
+/// # Errors
+/// As [`tokenizer`].
+pub fn tokenizer_from(tokenizer: &[u8], settings: &[u8]) -> Result<Gguf, CheckpointError> {
+    let mut writer = Writer::new();
+    vocabulary::write_bytes(tokenizer, settings, &mut writer)?;
+    Gguf::from_bytes(writer.finish()).map_err(CheckpointError::Assembled)
 }
 
 /// Names of all files that make up the model of a folder, sorted: those of its weights, and those that describe it. Other

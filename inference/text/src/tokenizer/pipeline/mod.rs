@@ -49,8 +49,6 @@ enum Model {
     Bpe(Words),
     WordPiece(Pieces),
     Unigram(Unigram),
-    /// Words that are tokens, or unknown.
-    Words(Option<u32>),
 }
 
 /// How a text is encoded.
@@ -134,20 +132,16 @@ impl Pipeline {
             &changed
         };
         let mut place = place;
-        let mut result = Ok(());
         self.added.cut_normalized(text, how.parse_special, &mut |fragment| {
             match fragment {
                 Fragment::Token(id) => out.push(id),
                 Fragment::Text(text) => cut::run(&self.cuts, text, place, &mut |piece| {
-                    if result.is_ok() {
-                        result = self.model.encode(vocab, piece, scratch, out);
-                    }
+                    self.model.encode(vocab, piece, scratch, out);
                 }),
             }
             place = Place { first: false, prefix: true };
             Ok(())
-        })?;
-        result
+        })
     }
 
     /// What stands around texts, if anything does.
@@ -228,29 +222,16 @@ fn read_model(
             let unigram = Unigram::from_gguf(metadata, vocab, id)?;
             Model::Unigram(if is("byte_fallback") { unigram.with_bytes(vocab)? } else { unigram })
         }
-        "WordLevel" => Model::Words(by_name),
         other => return Err(unknown("model", other)),
     })
 }
 
 impl Model {
-    fn encode(
-        &self,
-        vocab: &Vocab,
-        piece: &str,
-        scratch: &mut Scratch,
-        out: &mut Vec<u32>,
-    ) -> Result<(), TokenizerError> {
+    fn encode(&self, vocab: &Vocab, piece: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
         match self {
             Self::Bpe(words) => words.encode(vocab, piece, &mut scratch.bpe, out),
             Self::WordPiece(pieces) => pieces.encode(vocab, piece, &mut scratch.stored, out),
             Self::Unigram(unigram) => unigram.encode_normal(vocab, piece, out),
-            Self::Words(unknown) => {
-                let id = vocab.id(piece).filter(|id| vocab.text_may_be(*id)).or(*unknown);
-                let cut = || piece.chars().take(40).collect::<String>();
-                out.push(id.ok_or_else(|| TokenizerError::NotEncodable { what: cut() })?);
-            }
         }
-        Ok(())
     }
 }

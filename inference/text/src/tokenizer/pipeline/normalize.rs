@@ -149,7 +149,7 @@ impl Step {
                 stage.pieces(&text, &mut |piece, matched| out.push_str(if matched { with } else { piece }));
                 out
             }
-            Self::Precompiled(table) => precompiled(table, &text),
+            Self::Precompiled(table) => table.apply(&text),
             Self::Bert(bert) => bert.apply(&text),
             Self::Nmt => text.chars().filter(|c| !is_nmt_control(*c)).map(nmt).collect(),
             Self::Bytes => {
@@ -176,18 +176,6 @@ fn decomposed(text: &str, form: Form) -> String {
         Form::Compatible => DecomposingNormalizerBorrowed::new_nfkd(),
     };
     normalizer.normalize(text).into_owned()
-}
-
-fn precompiled(table: &CharsMap, text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let own = (&rest[..first.len_utf8()], first.len_utf8());
-        let (piece, used) = table.longest(rest).unwrap_or(own);
-        out.push_str(piece);
-        rest = &rest[used..];
-    }
-    out
 }
 
 impl Bert {
