@@ -11,6 +11,7 @@ use registry::{
     ModelEntry, PackedFolder, PackedLimits, PagesLimits, PullOptions, Reach, RegistryError, Store,
     StoreOptions, TemplateDialect,
 };
+use weights::Quant;
 
 use crate::commands::Context;
 use crate::drafts::{Drafted, Drafts};
@@ -77,7 +78,7 @@ pub(crate) fn host(
         fresh_seed,
         ..standard
     };
-    Host::new(source, config)
+    Host::new(quantised(settings, source), config)
 }
 
 /// A number nobody can foresee: the keys of the standard library's hash maps come from the system's randomness.
@@ -159,6 +160,34 @@ impl ModelSource for FileSource {
 
     fn kept_pages(&self) -> Option<Arc<dyn PageStore>> {
         self.packed.pages()
+    }
+}
+
+/// Models that are quantised while they are loaded.
+struct Quantised {
+    source: Arc<dyn ModelSource>,
+    quant: Quant,
+}
+
+impl ModelSource for Quantised {
+    fn locate(&self, name: &str) -> Result<LocatedModel, GenerateError> {
+        Ok(LocatedModel { quant: Some(self.quant), ..self.source.locate(name)? })
+    }
+
+    fn packed(&self) -> Option<Arc<dyn PackedStore>> {
+        self.source.packed()
+    }
+
+    fn kept_pages(&self) -> Option<Arc<dyn PageStore>> {
+        self.source.kept_pages()
+    }
+}
+
+/// A source whose models are quantised while they are loaded, if the settings or flags say so.
+pub(crate) fn quantised(settings: &Settings, source: Arc<dyn ModelSource>) -> Arc<dyn ModelSource> {
+    match settings.quant {
+        Some(quant) => Arc::new(Quantised { source, quant }),
+        None => source,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{convert, eval, fit, imatrix, quantize, search};
+use crate::commands::{compare, convert, eval, fit, imatrix, quantize, search};
 use crate::terminal::help;
 use crate::terminal::messages::{Language, Message, say};
 
@@ -39,6 +39,9 @@ pub(crate) struct Global {
     /// How keys and values of past tokens are kept: f16, q8_0, q4_0 or f32
     #[arg(long, global = true, value_name = "TYPE")]
     pub kv_type: Option<String>,
+    /// Quantise models in F32, F16 or BF16 while they are loaded, for example to q4_k_m
+    #[arg(long, global = true, value_name = "TYPE")]
+    pub quant: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +74,8 @@ pub(crate) enum Command {
     Cache(CacheFlags),
     /// Tell which models fit this machine, and how fast they will be
     Fit(fit::Arguments),
+    /// Ask several models the same, side by side
+    Compare(compare::Arguments),
     /// Measure how well a model predicts
     Eval(eval::Arguments),
     /// Write a folder with safetensors as a GGUF file
@@ -409,7 +414,7 @@ mod tests {
         // clap mixes up arguments of one id, and only when the command line is used.
         let root = command(Language::English);
         let global: Vec<_> = root.get_arguments().filter(|argument| argument.is_global_set()).collect();
-        assert_eq!(global.len(), 5);
+        assert_eq!(global.len(), 6);
         for command in root.get_subcommands() {
             for argument in command.get_arguments() {
                 assert!(

@@ -41,6 +41,8 @@ pub(crate) struct Shown {
     pub context_length: Option<u64>,
     pub embedding_length: Option<u64>,
     pub quantization: String,
+    /// What it will take, in words; empty for models elsewhere.
+    pub memory: String,
     pub capabilities: Vec<String>,
     /// One a line, name and value.
     pub parameters: String,
@@ -208,6 +210,7 @@ impl Shown {
             context_length: details.context_length,
             embedding_length: details.embedding_length,
             quantization: entry.quantization.unwrap_or_default(),
+            memory: String::new(),
             capabilities: details.capabilities,
             parameters: parameters_text(&entry.parameters),
             template,
@@ -235,6 +238,7 @@ impl Shown {
             context_length: number("context_length"),
             embedding_length: number("embedding_length"),
             quantization: text(&details["quantization_level"]),
+            memory: String::new(),
             capabilities: list(&shown["capabilities"]).iter().map(text).collect(),
             parameters: text(&shown["parameters"]),
             template: text(&shown["template"]),

@@ -16,6 +16,7 @@ mod kept;
 mod library;
 mod measure;
 mod memory;
+mod needs;
 mod packed;
 mod parameters;
 mod remote;

@@ -134,7 +134,9 @@ pub(crate) fn run(
         None => Level::detect(),
         Some(name) => level_named(name)?,
     };
-    let (model, path) = (located.name.clone(), located.path.clone());
+    let model = located.name.clone();
+    let file =
+        located.open(plan.threads).with_context(|| format!("cannot read {}", located.path.display()))?;
     let began = Instant::now();
     let mut compute = Cpu::with_level(plan.threads, level);
     let options = LoadOptions { kv_type: plan.kv_type, memory_bytes: None, context_tokens: None };
@@ -145,7 +147,6 @@ pub(crate) fn run(
     let first_token = began.elapsed();
 
     let trained = loaded.model.shape().context_tokens as usize;
-    let file = weights::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     bench.streamed_bytes = streamed_bytes(&file);
     let mut runs = Vec::new();
     let mut peak = None;

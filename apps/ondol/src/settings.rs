@@ -10,6 +10,8 @@ use std::time::Duration;
 use contract::KeepAlive;
 use kernels::KvType;
 use registry::PackedLimits;
+use weights::Quant;
+use weights::quantize::Mix;
 
 use crate::drafts::Drafts;
 use crate::flags::Global;
@@ -64,6 +66,8 @@ pub(crate) struct Settings {
     pub packed_bytes_max: Option<u64>,
     /// How keys and values of past tokens are kept.
     pub kv_type: KvType,
+    /// How models are quantised while they are loaded; required where a flag says so.
+    pub quant: Option<Quant>,
     /// Certificate authorities that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
     /// The machine's proxies, for what is fetched.
@@ -165,6 +169,7 @@ impl Settings {
             history: !env.switch("ONDOL_NOHISTORY", "OLLAMA_NOHISTORY"),
             offline: global.offline || env.switch("ONDOL_OFFLINE", "ONDOL_OFFLINE"),
             kv_type: env.kv_type(global.kv_type.as_deref())?,
+            quant: env.quant(global.quant.as_deref())?,
             kv_spill_bytes_max: env.kv_spill()?,
             packed_bytes_max: env.packed_cache(global.packed_cache.as_deref())?,
             ca_file: environment
@@ -244,6 +249,17 @@ impl Reader<'_> {
         let given = of_flag.or_else(|| self.environment.either("ONDOL_KV_TYPE", "OLLAMA_KV_CACHE_TYPE"));
         let Some((name, value)) = given else { return Ok(KvType::default()) };
         value.parse().map_err(|_| self.invalid(name, value, Message::WantedKvType))
+    }
+
+    fn quant(&self, flag: Option<&str>) -> Result<Option<Quant>, Failure> {
+        let of_flag = flag.map(|value| ("--quant", value, true));
+        let variable = "ONDOL_QUANT";
+        let given = of_flag.or_else(|| self.environment.get(variable).map(|value| (variable, value, false)));
+        let Some((name, value, required)) = given.filter(|given| !matches!(given.1, "" | "off")) else {
+            return Ok(None);
+        };
+        let mix = Mix::parse(value).ok_or_else(|| self.invalid(name, value, Message::WantedQuantization))?;
+        Ok(Some(Quant { mix, required }))
     }
 
     fn number<T: std::str::FromStr>(&self, ours: &str, ollamas: &str) -> Result<Option<T>, Failure> {

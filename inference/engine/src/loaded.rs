@@ -8,7 +8,7 @@ use contract::{GenerateError, Sampling};
 use kernels::{Cpu, KvType, PAGE_TOKENS};
 use model::Model;
 use text::{ChatTemplate, Tokenizer};
-use weights::Gguf;
+use weights::{Gguf, OpenError, Quant};
 use weights::packed::{Part, SourceVersion};
 
 use crate::guides::Grammars;
@@ -48,6 +48,8 @@ pub struct LocatedModel {
     pub context_tokens: Option<u32>,
     /// A smaller model that guesses for it.
     pub draft: Option<DraftModel>,
+    /// Quantised while it is loaded.
+    pub quant: Option<Quant>,
 }
 
 /// A model that guesses what another will write.
@@ -73,7 +75,16 @@ impl LocatedModel {
             stop: Vec::new(),
             context_tokens: None,
             draft: None,
+            quant: None,
         }
+    }
+
+    /// Opens its file or folder, in the form in which it is to run.
+    ///
+    /// # Errors
+    /// When it is no model, or cannot be quantised as it is to be.
+    pub fn open(&self, threads: usize) -> Result<Gguf, OpenError> {
+        weights::open_as(&self.path, self.quant, threads)
     }
 }
 
@@ -160,7 +171,7 @@ impl Loaded {
             model: located.name.clone(),
             message: with_causes(error),
         };
-        let file = weights::open(&located.path).map_err(|error| failed(&error))?;
+        let file = located.open(compute.threads()).map_err(|error| failed(&error))?;
         // The tokenizer takes longest and needs only the metadata: it is built beside the weights.
         let (model, tokenizer) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| Tokenizer::from_gguf(file.metadata()));
@@ -173,6 +184,9 @@ impl Loaded {
             (model, tokenizer.join())
         });
         let (model, parts) = model.map_err(|error| failed(&error))?;
+        if let Some(failure) = file.failure() {
+            return Err(GenerateError::Load { model: located.name.clone(), message: failure.to_owned() });
+        }
         let tokenizer = tokenizer
             .map_err(|_| GenerateError::Internal { message: "building the tokenizer panicked".to_owned() })?
             .map_err(|error| failed(&error))?;

@@ -50,6 +50,9 @@ fn write(folder: &Path) -> io::Result<usize> {
         put("gguf_load", family.name(), &file)?;
     }
     put("packed_file", "three", &packed_file())?;
+    for (number_type, files) in [("F16", 1), ("F32", 2)] {
+        put("folder", &format!("{number_type} {files}"), &folder(number_type, files)?)?;
+    }
     for case in bad::cases_of(bad::Layer::Template) {
         let source = weights::Gguf::from_bytes(case.bytes)
             .ok()
@@ -59,6 +62,32 @@ fn write(folder: &Path) -> io::Result<usize> {
         }
     }
     Ok(count)
+}
+
+/// A sound folder in the parts that the target `folder` reads.
+fn folder(number_type: &str, files: usize) -> io::Result<Vec<u8>> {
+    let place = env::temp_dir().join(format!("ondol-seed-{}", std::process::id()));
+    fs::create_dir_all(&place)?;
+    seeded::checkpoint::write_tiny(&place, number_type, 16, files)?;
+    let read = |name: &str| fs::read(place.join(name)).unwrap_or_default();
+    let (first, second) = match files {
+        1 => ("model.safetensors", ""),
+        _ => ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
+    };
+    // Where there are two, the first is called as the only one would be.
+    let index =
+        String::from_utf8_lossy(&read("model.safetensors.index.json")).replace(first, "model.safetensors");
+    let parts = [
+        read("config.json"),
+        read("tokenizer.json"),
+        b"{}".to_vec(),
+        read("generation_config.json"),
+        index.into_bytes(),
+        read(first),
+        if second.is_empty() { Vec::new() } else { read(second) },
+    ];
+    fs::remove_dir_all(&place)?;
+    Ok(parts.join(&b"\n%%%%\n"[..]))
 }
 
 /// A sound file of three small packed matrices.

@@ -3,6 +3,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod cp;
@@ -45,14 +46,16 @@ impl Context {
     /// Where this process finds a model by name or by file; one that is missing is pulled first.
     pub(crate) fn model_source(&self, model: &str) -> anyhow::Result<Arc<dyn ModelSource>> {
         if assemble::model_path(self.terminal, model)?.is_some() {
-            return Ok(Arc::new(FileSource { packed: self.packed.clone() }));
+            let source = Arc::new(FileSource { packed: self.packed.clone() });
+            return Ok(assemble::quantised(&self.settings, source));
         }
         let store = assemble::store(&self.settings)?;
         let library = Library::Local(Arc::clone(&store));
         if !library.has(model)? {
             library.pull(&self.settings, self.terminal, model, false)?;
         }
-        Ok(Arc::new(StoreSource { store, packed: self.packed.clone() }))
+        let source = Arc::new(StoreSource { store, packed: self.packed.clone() });
+        Ok(assemble::quantised(&self.settings, source))
     }
 }
 
@@ -72,6 +75,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Bench(flags) => bench::run(context, flags),
         Command::Cache(flags) => cache::run(context, flags),
         Command::Fit(arguments) => fit::run(context, arguments),
+        Command::Compare(arguments) => compare::run(context, arguments),
         Command::Eval(arguments) => eval::run(context, arguments),
         Command::Convert(flags) => convert::run(context, flags),
         Command::Quantize(flags) => quantize::run(context, flags),

@@ -13,6 +13,7 @@ use crate::commands::{Context, talk};
 use crate::drafts::Drafts;
 use crate::flags::{RunFlags, SamplingFlags};
 use crate::library::Library;
+use crate::needs;
 use crate::parameters::Parameters;
 use crate::remote::Remote;
 use crate::session::{self, Session};
@@ -97,7 +98,7 @@ fn session(context: &Context, flags: &RunFlags) -> anyhow::Result<Session> {
     Ok(session)
 }
 
-fn parameters(flags: &SamplingFlags) -> Parameters {
+pub(crate) fn parameters(flags: &SamplingFlags) -> Parameters {
     let mut parameters = Parameters::default();
     let sampling = &mut parameters.sampling;
     sampling.temperature = if flags.greedy { Some(0.0) } else { flags.temperature };
@@ -133,7 +134,8 @@ fn join(said: &str, piped: &str) -> String {
     }
 }
 
-/// Decides who answers. Flags that are about this machine (`--threads`, `--models`, `--draft-model`) mean this process.
+/// Decides who answers. Flags that are about this machine (`--threads`, `--models`, `--draft-model`, `--quant`) mean this
+/// process.
 fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
     let settings = &context.settings;
     let threads = flags.threads.map(usize::from);
@@ -146,10 +148,13 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
     if assemble::model_path(context.terminal, &flags.model)?.is_some() {
         let source = Arc::new(FileSource { packed: context.packed.clone() });
         let source = assemble::drafted(source, drafts, || store_with(context, flags))?;
+        announce(context, flags, &source);
         let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
         return Ok(Backend { generator, library: None });
     }
-    let here = threads.is_some() || settings.models.is_some() || flags.draft_model.is_some();
+    let of_flag = settings.quant.is_some_and(|quant| quant.required);
+    let here = threads.is_some() || settings.models.is_some() || flags.draft_model.is_some() || of_flag;
+    let mut source_here = None;
     let backend = match if here { None } else { Remote::find(settings) } {
         Some(remote) => {
             Backend { generator: Arc::new(remote.clone()), library: Some(Library::Remote(remote)) }
@@ -162,12 +167,24 @@ fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
             let packed = context.packed.clone();
             let source = Arc::new(StoreSource { store: Arc::clone(&store), packed });
             let source = assemble::drafted(source, drafts, || store_with(context, flags))?;
+            source_here = Some(Arc::clone(&source));
             let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
             Backend { generator, library: Some(Library::Local(store)) }
         }
     };
     ensure_there(context, &backend, &flags.model)?;
+    if let Some(source) = source_here {
+        announce(context, flags, &source);
+    }
     Ok(backend)
+}
+
+/// Says what the model will take of memory here.
+fn announce(context: &Context, flags: &RunFlags, source: &Arc<dyn ModelSource>) {
+    let source = assemble::quantised(&context.settings, Arc::clone(source));
+    if let Ok(located) = source.locate(&flags.model) {
+        needs::announce(context, &located, flags.ctx);
+    }
 }
 
 /// The store, with the draft model that the flags name in it: one that is missing is pulled.

@@ -1,11 +1,13 @@
 //! `ondol show`: what is known of a model, in sections, or one part of it as it is.
 
+use engine::LocatedModel;
 use registry::{Catalogue, CatalogueEntry, ModelName};
 
 use crate::assemble;
 use crate::commands::{Context, search};
 use crate::flags::ShowFlags;
 use crate::library::{Library, Shown};
+use crate::needs::Needs;
 use crate::terminal::messages::{Language, Message, say};
 use crate::terminal::{output, table};
 
@@ -15,7 +17,7 @@ const LICENCE_LINES: usize = 2;
 const VALUE_CHARS_MAX: usize = 100;
 
 pub(crate) fn run(context: &Context, flags: &ShowFlags) -> anyhow::Result<()> {
-    let shown = match assemble::model_path(context.terminal, &flags.model)? {
+    let mut shown = match assemble::model_path(context.terminal, &flags.model)? {
         Some(path) => Library::show_path(path, flags.verbose)?,
         None => {
             let library = Library::open(&context.settings)?;
@@ -29,6 +31,7 @@ pub(crate) fn run(context: &Context, flags: &ShowFlags) -> anyhow::Result<()> {
             library.show(&flags.model, flags.verbose)?
         }
     };
+    add_memory(context, &flags.model, &mut shown);
     if flags.json {
         return Ok(output::print(&format!("{}\n", serde_json::to_string(&shown)?))?);
     }
@@ -52,6 +55,24 @@ pub(crate) fn run(context: &Context, flags: &ShowFlags) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the model will take here, in the form in which it is to run.
+fn add_memory(context: &Context, model: &str, shown: &mut Shown) {
+    let settings = &context.settings;
+    let Ok(Library::Local(_)) = Library::open(settings) else { return };
+    let Ok(path) = assemble::source_path(context, model) else { return };
+    let located = LocatedModel { quant: settings.quant, ..LocatedModel::bare(model, path) };
+    let Ok(file) = located.open(1) else { return };
+    if let Some(needs) = Needs::of(&file, settings.kv_type, settings.context_tokens) {
+        shown.memory = needs.row(settings.language);
+    }
+    // One that is quantised already stays as it is.
+    let is_made = file.tensors().iter().any(|tensor| file.is_made(tensor));
+    if let Some(quant) = settings.quant.filter(|_| is_made) {
+        let values = [("from", &*shown.quantization), ("to", quant.mix.name())];
+        shown.quantization = say(settings.language, Message::QuantisedWhileLoading, &values);
+    }
+}
+
 /// The entry of a model that the catalogue knows and the store does not have.
 fn only_in_the_catalogue(library: &Library, model: &str) -> anyhow::Result<Option<CatalogueEntry>> {
     let Ok(name) = ModelName::parse(model) else { return Ok(None) };
@@ -72,6 +93,7 @@ pub(crate) fn screen(language: Language, shown: &Shown, verbose: bool) -> String
         row(Message::RowContextLength, number(shown.context_length)),
         row(Message::RowEmbeddingLength, number(shown.embedding_length)),
         row(Message::RowQuantization, shown.quantization.clone()),
+        row(Message::RowMemory, shown.memory.clone()),
     ];
     model.retain(|(_, value)| !value.is_empty());
     let mut out = table::section(&title(Message::SectionModel), &model);

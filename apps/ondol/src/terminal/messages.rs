@@ -359,6 +359,24 @@ messages! {
     FitBestRerank: "rerank", "재순위";
     FitBestNone: "none", "없음";
 
+    // The screen of `compare`.
+    CompareOneModel: "compare needs at least two models: name each with -m", "견줄 모델이 둘 이상 필요합니다. -m으로 하나씩 지정하세요";
+    ComparePromptWrong: "{path}, line {line}: {cause}: each line is a JSON object with a prompt", "{path}의 {line}번째 줄: {cause}. 줄마다 prompt가 있는 JSON 객체여야 합니다";
+    CompareAsking: "{model}: {index} of {all}", "{model}: {all}개 중 {index}번째";
+    CompareStopped: "stopped: {done} of {all} answers are kept", "멈췄습니다. 답 {all}개 가운데 {done}개를 남겼습니다";
+    CompareNothing: "no model answered", "답한 모델이 없습니다";
+    CompareColumnPrompt: "PROMPT", "질문";
+    CompareColumnExpected: "EXPECTED", "기대";
+    CompareColumnFirst: "FIRST TOKEN", "첫 토큰";
+    CompareColumnTokens: "TOKENS", "토큰";
+    CompareColumnAnswer: "ANSWER", "답";
+    CompareColumnAnswered: "ANSWERED", "답한 수";
+    CompareColumnRight: "RIGHT", "맞음";
+    CompareColumnLoad: "LOAD", "불러오기";
+    CompareColumnTime: "TIME", "시간";
+    CompareRight: "right", "맞음";
+    CompareWrong: "wrong", "틀림";
+
     // The interactive prompt.
     Placeholder: "Send a message (/? for help)", "메시지를 입력하세요 (/? 도움말)";
     LeaveHint: "Use Ctrl + d or /bye to exit.", "끝내려면 Ctrl + d 또는 /bye를 쓰세요.";
@@ -378,6 +396,12 @@ messages! {
     ThinkOn: "Set 'think' mode.", "생각한 뒤 답합니다.";
     ThinkOff: "Set 'nothink' mode.", "생각 과정 없이 답합니다.";
     Cleared: "Cleared session context", "대화 내용을 지웠습니다";
+    MemoryNeeded:
+        "{model}: {weights} of weights, {cache} of keys and values for a context of {context} tokens; {free} are free",
+        "{model}: 가중치 {weights}, 문맥 {context}토큰의 키와 값 {cache}. 남은 메모리는 {free}입니다";
+    QuantisedWhileLoading: "{from}, {to} when it is loaded", "{from}. 불러올 때 {to}";
+    RowMemory: "memory", "메모리";
+    MemoryOfModel: "{weights} of weights, {cache} for a context of {context} tokens", "가중치 {weights}, 문맥 {context}토큰에 {cache}";
     LoadingModel: "Loading model '{model}'", "모델 '{model}'{을/를} 불러옵니다";
     SaveUnsupported: "/save is not there yet: use `ondol cp` to keep a model under another name", "/save는 아직 없습니다. 다른 이름으로 두려면 `ondol cp`{을/를} 쓰세요";
     NoLicense: "No license was specified for this model.", "이 모델에는 라이선스가 적혀 있지 않습니다.";

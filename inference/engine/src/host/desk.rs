@@ -232,7 +232,7 @@ impl Desk {
             message: crate::loaded::with_causes(error),
         };
         caught(|| {
-            let file = weights::open(&located.path).map_err(|error| failed(&error))?;
+            let file = located.open(1).map_err(|error| failed(&error))?;
             let footprint = Footprint::of(&file).map_err(|error| failed(&error))?;
             let draft = draft(located, &footprint)?;
             Ok(room(&footprint, draft.as_ref(), &wishes))
