@@ -24,6 +24,7 @@ use crate::pages::{PAGE_TOKENS, PageShape, Pages, Scratch, Slot, Strided};
 use crate::pool::{Pool, TileShape};
 use attention::Sharing;
 use panels::Panels;
+pub use panels::batch_bytes;
 use watch::Watch;
 pub use watch::Watched;
 
@@ -181,10 +182,15 @@ impl CpuMatrix {
 
 /// Bytes of a row of the file, once the source is known to hold all of them.
 fn checked_row_bytes(source: &MatrixSource) -> Result<usize, ComputeError> {
+    let inside = source.range.end <= (*source.storage).as_ref().len();
+    if inside { unseen_row_bytes(source) } else { Err(wrong_size(source, source.range.len())) }
+}
+
+/// The same without a look at the source, whose bytes may have to be made for it.
+fn unseen_row_bytes(source: &MatrixSource) -> Result<usize, ComputeError> {
     let wrong = || wrong_size(source, source.range.len());
     let row_bytes = source.kind.row_bytes(source.columns).ok_or_else(wrong)?;
-    let inside = source.range.end <= (*source.storage).as_ref().len();
-    if !inside || row_bytes.checked_mul(source.rows) != Some(source.range.len()) {
+    if row_bytes.checked_mul(source.rows) != Some(source.range.len()) {
         return Err(wrong());
     }
     Ok(row_bytes)
@@ -315,7 +321,7 @@ impl Compute for Cpu {
     }
 
     fn stored_matrix(&mut self, source: MatrixSource, form: OwnForm) -> Result<CpuMatrix, ComputeError> {
-        let row_bytes = checked_row_bytes(&source)?;
+        let row_bytes = unseen_row_bytes(&source)?;
         let bytes = form.range.len();
         let packed = Format::of(source.kind)
             .filter(|_| source.use_for_products)

@@ -16,10 +16,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use contract::{Event, EventSink, GenerateError, Generator, KeepAlive, LoadedModel, Request};
+use contract::{
+    EmbedRequest, Embedder, Embeddings, Event, EventSink, GenerateError, Generator, KeepAlive, LoadedModel,
+    Ranking, Reply, Request, RerankRequest, Reranker,
+};
 use kernels::KvType;
 
 use crate::loaded::ModelSource;
+use crate::reading::Ask;
 use desk::{Desk, Message};
 use loader::Shared;
 use turns::Turns;
@@ -54,6 +58,8 @@ pub struct HostConfig {
     /// Tokens of a step, guesses of the next ones included, up to which guesses are made; 0: none.
     pub draft_tokens_max: u32,
     pub kv_type: KvType,
+    /// Products of encoders are taken in f32 even where shorter floats are faster.
+    pub exact_encoders: bool,
     /// Bytes of memory that are free now; `None`: not known. Asked while no model is loaded.
     pub memory_free: fn() -> Option<u64>,
     /// Seeds for requests that bring none.
@@ -77,6 +83,7 @@ impl Default for HostConfig {
             prefix_cache_bytes: None,
             draft_tokens_max: 8,
             kv_type: KvType::F16,
+            exact_encoders: false,
             memory_free: || None,
             fresh_seed: || 0,
         }
@@ -135,6 +142,16 @@ impl Host {
         self.ask(Message::Count).unwrap_or_default()
     }
 
+    /// Texts to be read.
+    fn read(&self, ask: Ask) {
+        if let Err(std::sync::mpsc::SendError(Message::Read { ask, .. })) =
+            self.desk.0.send(Message::read(ask))
+        {
+            let message = "the thread of the models has ended; restart the server".to_owned();
+            ask.fail(GenerateError::Internal { message });
+        }
+    }
+
     /// A question to the desk; `None`: it is gone.
     fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
         let (reply, answer) = channel();
@@ -158,5 +175,17 @@ impl Generator for Host {
 
     fn unload(&self, model: &str) -> bool {
         self.ask(|reply| Message::Unload(model.to_owned(), reply)).unwrap_or(false)
+    }
+}
+
+impl Embedder for Host {
+    fn embed(&self, request: EmbedRequest, reply: Box<dyn Reply<Embeddings>>) {
+        self.read(Ask::Embed(request, reply));
+    }
+}
+
+impl Reranker for Host {
+    fn rerank(&self, request: RerankRequest, reply: Box<dyn Reply<Ranking>>) {
+        self.read(Ask::Rerank(request, reply));
     }
 }

@@ -20,6 +20,7 @@ mod output;
 mod pages;
 pub mod perplexity;
 mod prompt;
+mod reading;
 mod report;
 pub mod sampler;
 pub mod scheduler;

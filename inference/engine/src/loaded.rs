@@ -7,9 +7,10 @@ use std::sync::Arc;
 use contract::{GenerateError, Sampling};
 use kernels::{Cpu, KvType, PAGE_TOKENS};
 use model::Model;
+use model::encoder::Pooling;
 use text::{ChatTemplate, Tokenizer};
-use weights::{Gguf, OpenError, Quant};
 use weights::packed::{Part, SourceVersion};
+use weights::{Gguf, OpenError, Quant};
 
 use crate::guides::Grammars;
 use crate::kept::PackedStore;
@@ -120,6 +121,8 @@ pub struct Loaded {
     /// The vocabulary as grammars want it.
     pub(crate) grammars: Arc<Grammars>,
     pub template: Option<ChatTemplate>,
+    /// How the file wants vectors of texts to be made, if it says so.
+    pub pooling: Option<Pooling>,
     /// The context of requests that do not say one.
     pub context_tokens: u32,
     /// KV pages that memory allows.
@@ -200,6 +203,7 @@ impl Loaded {
                 ),
             });
         }
+        let pooling = Pooling::of_file(file.metadata()).map_err(|error| failed(&error))?;
         let template = template(&located, &file, &tokenizer).map_err(|error| failed(&error))?;
         let (context_tokens, pages_max) = room(&located, &model, options)?;
         let was_packed = parts.new == 0 && !parts.all.is_empty();
@@ -215,6 +219,7 @@ impl Loaded {
             tokenizer,
             grammars,
             template,
+            pooling,
             context_tokens,
             pages_max,
             was_packed,

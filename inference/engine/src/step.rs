@@ -17,11 +17,13 @@ use crate::constrained;
 use crate::guides::{Guides, Wake};
 use crate::loaded::Loaded;
 use crate::pages::PrefixKey;
+use crate::reading::decoder::DecoderReader;
 use crate::sampler::Vocabulary;
 use crate::scheduler::{Action, Counts, Event, Part, RequestId, Scheduler, SchedulerLimits};
 use crate::sequence::Sequence;
 use crate::speculate::Speculation;
 use crate::spill::Spill;
+use crate::worker::WorkerLimits;
 
 mod arrivals;
 mod guessing;
@@ -126,6 +128,17 @@ impl Engine {
             logits: Vec::new(),
             ended: Vec::new(),
         })
+    }
+
+    /// What reads texts with this model.
+    pub(crate) fn reader(&mut self, limits: &WorkerLimits) -> Result<DecoderReader, GenerateError> {
+        let WorkerLimits { kv_type, batch_tokens_max, waiting_max, .. } = *limits;
+        DecoderReader::new(&self.loaded, kv_type, batch_tokens_max, waiting_max, &mut self.compute)
+    }
+
+    /// A step of what is only read.
+    pub(crate) fn read(&mut self, reader: &mut DecoderReader) {
+        reader.step(&self.loaded, &mut self.compute, &mut self.space);
     }
 
     /// The model.

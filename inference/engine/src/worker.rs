@@ -12,6 +12,8 @@ use text::template::Moment;
 
 use crate::draft::Draft;
 use crate::loaded::Loaded;
+use crate::reading::Reading;
+use crate::reading::decoder::DecoderReader;
 use crate::scheduler::SchedulerLimits;
 use crate::speculate::Tally;
 use crate::spill::{self, PageStore};
@@ -20,6 +22,7 @@ use crate::step::{Engine, Job, PutAside, Taken};
 /// What a worker is told.
 pub(crate) enum Command {
     Submit(Box<Job>),
+    Read(Box<Reading>),
     /// Look after the requests: something that one of them waited for has come.
     Wake,
     /// End when the running requests have ended.
@@ -86,6 +89,9 @@ fn scheduler_limits(loaded: &Loaded, limits: &WorkerLimits) -> SchedulerLimits {
 /// The state of the thread.
 pub(crate) struct Worker {
     engine: Engine,
+    /// Texts that are read and not continued, once there are any.
+    reader: Option<DecoderReader>,
+    limits: WorkerLimits,
     /// How long the model took to load, told to the requests that waited for it.
     load: Duration,
     loaded_at: Instant,
@@ -104,7 +110,7 @@ impl Worker {
         let scheduler = scheduler_limits(&loaded, &limits);
         let engine =
             Engine::new(loaded, compute, limits.kv_type, scheduler)?.with_draft(draft).tallied(tally);
-        Ok(Self { engine, load, loaded_at: Instant::now(), quitting: false })
+        Ok(Self { engine, reader: None, limits, load, loaded_at: Instant::now(), quitting: false })
     }
 
     /// The same with pages that outlive it, where there is a place for them.
@@ -123,7 +129,7 @@ impl Worker {
 
     /// Bytes of memory: weights, and keys and values so far.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.engine.memory_bytes()
+        self.engine.memory_bytes() + self.reader.as_ref().map_or(0, DecoderReader::memory_bytes)
     }
 
     /// The context of requests that do not say one.
@@ -136,7 +142,7 @@ impl Worker {
         let loaded_at = self.loaded_at;
         let clock = move || loaded_at.elapsed();
         loop {
-            if self.engine.has_nothing_to_compute() {
+            if self.engine.has_nothing_to_compute() && !self.reads() {
                 if self.quitting && self.engine.is_idle() {
                     self.engine.put_all_aside(&clock, LAST_WRITES);
                     return;
@@ -158,9 +164,13 @@ impl Worker {
                 }
             }
             self.engine.attend(clock());
+            if let Some(reader) = self.reader.as_mut().filter(|reader| !reader.is_idle()) {
+                host.turn();
+                self.engine.read(reader);
+            }
             if !self.engine.has_nothing_to_compute() {
                 host.turn();
-                if !self.engine.step(&clock) && self.engine.is_fetching() {
+                if !self.engine.step(&clock) && self.engine.is_fetching() && !self.reads() {
                     host.rest();
                     match commands.recv_timeout(LOOK) {
                         Ok(command) => self.take(command),
@@ -194,6 +204,24 @@ impl Worker {
         commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
     }
 
+    /// Whether texts wait to be read.
+    fn reads(&self) -> bool {
+        self.reader.as_ref().is_some_and(|reader| !reader.is_idle())
+    }
+
+    /// Takes texts that are to be read.
+    fn read(&mut self, mut reading: Reading) {
+        reading.load = if reading.arrived < self.loaded_at { self.load } else { Duration::ZERO };
+        let reader = match self.reader.take() {
+            Some(reader) => Ok(reader),
+            None => self.engine.reader(&self.limits),
+        };
+        match reader {
+            Ok(reader) => self.reader.insert(reader).take(reading, self.engine.loaded()),
+            Err(error) => reading.ask.fail(error),
+        }
+    }
+
     fn take(&mut self, command: Command) {
         let job = match command {
             Command::Quit => {
@@ -202,6 +230,7 @@ impl Worker {
             }
             // Whatever it is about is looked after before the next step.
             Command::Wake => return,
+            Command::Read(reading) => return self.read(*reading),
             Command::Submit(job) => job,
         };
         // A request that came before the model was loaded has waited for that.

@@ -64,7 +64,7 @@ impl Footprint {
     }
 }
 
-fn text_bytes(metadata: &Metadata) -> u64 {
+pub(crate) fn text_bytes(metadata: &Metadata) -> u64 {
     let strings = |key: &str| -> u64 {
         let array = metadata.byte_strings(key).ok().flatten();
         array.map_or(0, |array| array.iter_bytes().map(|bytes| bytes.len() as u64 + 8).sum())

@@ -27,6 +27,14 @@ impl std::fmt::Debug for Panels {
     }
 }
 
+/// Bytes of a matrix of floats in panels on this machine, exact or rounded.
+#[must_use]
+pub fn batch_bytes(rows: usize, columns: usize, rounded: bool) -> usize {
+    let level = if rounded { Level::detect() } else { Level::detect().exact() };
+    let steps = columns.div_ceil(level.step_columns());
+    rows.next_multiple_of(QUAD).saturating_mul(steps).saturating_mul(size_of::<f32>())
+}
+
 impl Panels {
     /// Reads the matrix once, with all threads.
     pub(super) fn new(source: &MatrixSource, row_bytes: usize, level: Level, pool: &Pool) -> Self {

@@ -12,15 +12,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use contract::{Event as Told, EventSink, GenerateError, KeepAlive, LoadedModel, Request};
 use model::Footprint;
+use model::encoder::{EncoderFootprint, is_encoder};
 
 use super::loader::{Loader, Shared};
 use super::residents::{Action, Bounds, Event, ModelId, Refusal, Residents, Ticket};
-use super::room::{Room, Wishes, is_small_enough, room};
-use super::tracked::Tracked;
+use super::room::{Room, Wishes, encoder_room, is_small_enough, room};
+use super::tracked::{Tracked, TrackedReply};
 use super::{Counts, HostConfig};
 use crate::draft::DraftError;
 use crate::guides::Wake;
 use crate::loaded::LocatedModel;
+use crate::reading::{Ask, Reading};
 use crate::speculate::Tally;
 use crate::step::Job;
 use crate::worker::Command;
@@ -35,6 +37,10 @@ pub(super) enum Message {
     Submit {
         request: Box<Request>,
         sink: Box<dyn EventSink>,
+        arrived: Instant,
+    },
+    Read {
+        ask: Ask,
         arrived: Instant,
     },
     Ended(Ticket),
@@ -61,6 +67,39 @@ impl Message {
     pub(super) fn submit(request: Request, sink: Box<dyn EventSink>) -> Self {
         Self::Submit { request: Box::new(request), sink, arrived: Instant::now() }
     }
+
+    pub(super) fn read(ask: Ask) -> Self {
+        Self::Read { ask, arrived: Instant::now() }
+    }
+}
+
+/// A request that waits for its model.
+enum Order {
+    Write(Box<Job>),
+    Read(Box<Reading>),
+}
+
+impl Order {
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Write(job) => job.sink.is_open(),
+            Self::Read(reading) => reading.ask.is_open(),
+        }
+    }
+
+    fn model(&self) -> &str {
+        match self {
+            Self::Write(job) => &job.request.model,
+            Self::Read(reading) => reading.ask.model(),
+        }
+    }
+
+    fn fail(self, error: GenerateError) {
+        match self {
+            Self::Write(mut job) => _ = job.sink.send(Told::Failed(error)),
+            Self::Read(reading) => reading.ask.fail(error),
+        }
+    }
 }
 
 /// A model that somebody waits for, or that is in memory.
@@ -83,7 +122,7 @@ pub(super) struct Desk {
     residents: Residents,
     known: BTreeMap<ModelId, Known>,
     /// Requests that wait.
-    jobs: HashMap<Ticket, Box<Job>>,
+    jobs: HashMap<Ticket, Order>,
     next: u64,
     counts: Counts,
     closing: bool,
@@ -142,6 +181,7 @@ impl Desk {
     fn take(&mut self, message: Message) {
         match message {
             Message::Submit { request, sink, arrived } => self.submit(*request, sink, arrived),
+            Message::Read { ask, arrived } => self.read(ask, arrived),
             Message::Ended(ticket) => self.step(Event::Ended { ticket }, None),
             Message::Loaded { model, context_tokens, load } => {
                 if let Some(known) = self.known.get_mut(&model) {
@@ -179,7 +219,31 @@ impl Desk {
         let fresh_seed = (self.shared.config.fresh_seed)();
         // The model's thread need not know how long it is kept.
         let request = Request { keep_alive: None, ..request };
-        self.jobs.insert(ticket, Box::new(Job { request, sink, arrived, fresh_seed, wake: Wake::default() }));
+        let job = Job { request, sink, arrived, fresh_seed, wake: Wake::default() };
+        self.jobs.insert(ticket, Order::Write(Box::new(job)));
+        self.step(asked, None);
+    }
+
+    /// The same for texts that are to be read.
+    fn read(&mut self, ask: Ask, arrived: Instant) {
+        let located = caught(|| self.shared.source.locate(ask.model()));
+        let (model, room) = match located.and_then(|located| self.know(located)) {
+            Ok(found) => found,
+            Err(error) => return ask.fail(error),
+        };
+        let ticket = self.fresh();
+        let asked = Event::Asked { ticket, model, bytes: room.bytes, keep: ask.keep_alive().map(keep) };
+        let address = self.address.clone();
+        let ask = match ask {
+            Ask::Embed(request, reply) => {
+                Ask::Embed(request, Box::new(TrackedReply::new(reply, ticket, address)))
+            }
+            Ask::Rerank(request, reply) => {
+                Ask::Rerank(request, Box::new(TrackedReply::new(reply, ticket, address)))
+            }
+        };
+        let reading = Reading { ask, arrived, load: Duration::ZERO };
+        self.jobs.insert(ticket, Order::Read(Box::new(reading)));
         self.step(asked, None);
     }
 
@@ -233,6 +297,12 @@ impl Desk {
         };
         caught(|| {
             let file = located.open(1).map_err(|error| failed(&error))?;
+            let architecture = file.metadata().string("general.architecture").ok().flatten();
+            if architecture.is_some_and(is_encoder) {
+                let footprint = EncoderFootprint::of(&file, !config.exact_encoders);
+                let footprint = footprint.map_err(|error| failed(&error))?;
+                return Ok(encoder_room(&footprint, config.batch_tokens_max));
+            }
             let footprint = Footprint::of(&file).map_err(|error| failed(&error))?;
             let draft = draft(located, &footprint)?;
             Ok(room(&footprint, draft.as_ref(), &wishes))
@@ -277,22 +347,28 @@ impl Desk {
     }
 
     fn deliver(&mut self, ticket: Ticket, model: ModelId) {
-        let Some(mut job) = self.jobs.remove(&ticket) else { return };
+        let Some(order) = self.jobs.remove(&ticket) else { return };
         if let Some(commands) = self.known.get(&model).and_then(|known| known.commands.as_ref()) {
-            let address = commands.clone();
-            // A thread that has ended needs nothing any more.
-            job.wake = Wake::new(move || _ = address.send(Command::Wake));
-            // A thread that has ended by a mistake of ours drops the job, which tells its client.
-            let _ = commands.send(Command::Submit(job));
+            let command = match order {
+                Order::Write(mut job) => {
+                    let address = commands.clone();
+                    // A thread that has ended needs nothing any more.
+                    job.wake = Wake::new(move || _ = address.send(Command::Wake));
+                    Command::Submit(job)
+                }
+                Order::Read(reading) => Command::Read(reading),
+            };
+            // A thread that has ended by a mistake of ours drops the request, which tells its client.
+            let _ = commands.send(command);
         }
     }
 
     fn refuse(&mut self, ticket: Ticket, why: Refusal, failure: Option<&GenerateError>) {
-        let Some(mut job) = self.jobs.remove(&ticket) else { return };
+        let Some(order) = self.jobs.remove(&ticket) else { return };
         let error = match why {
             Refusal::Busy => GenerateError::Busy,
             Refusal::TooLarge { bytes } => GenerateError::OutOfMemory {
-                model: job.request.model.clone(),
+                model: order.model().to_owned(),
                 needed_bytes: bytes,
                 free_bytes: self.residents.memory_bytes(),
             },
@@ -300,12 +376,12 @@ impl Desk {
                 message: "the model was not loaded, and nobody knows why".to_owned(),
             }),
         };
-        job.sink.send(Told::Failed(error));
+        order.fail(error);
     }
 
     /// Requests that wait and whose clients have left.
     fn let_go_of_the_gone(&mut self) {
-        let gone = self.jobs.iter().filter(|(_, job)| !job.sink.is_open());
+        let gone = self.jobs.iter().filter(|(_, order)| !order.is_open());
         let gone: Vec<Ticket> = gone.map(|(ticket, _)| *ticket).collect();
         for ticket in gone {
             self.jobs.remove(&ticket);

@@ -16,6 +16,8 @@ use super::turns::Turns;
 use crate::draft::Draft;
 use crate::kept::PackedStore;
 use crate::loaded::{LoadOptions, Loaded, LocatedModel, ModelSource};
+use crate::reading::encoder::{EncoderEngine, EncoderOptions};
+use crate::reading::worker::EncoderWorker;
 use crate::speculate::Tally;
 use crate::worker::{Command, Worker, WorkerHost, WorkerLimits};
 
@@ -74,11 +76,14 @@ impl Loader {
         }
     }
 
-    fn load(&self) -> Result<(Worker, Duration), GenerateError> {
+    fn load(&self) -> Result<(AnyWorker, Duration), GenerateError> {
         let began = Instant::now();
         let Shared { config, source, .. } = &*self.shared;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut compute = Cpu::new(config.threads.unwrap_or(cores).clamp(1, 256));
+        if self.room.reads_only {
+            return self.load_encoder(compute, began);
+        }
         let options = LoadOptions {
             kv_type: config.kv_type,
             memory_bytes: self.room.kv_bytes,
@@ -101,7 +106,22 @@ impl Loader {
         tracing::info!(model = self.located.name, threads, level, ?load, "loaded");
         let tally = Arc::clone(&self.tally);
         Worker::new(loaded, draft, tally, compute, limits, load)
-            .map(|worker| (worker.with_pages_kept(source.kept_pages().as_deref()), load))
+            .map(|worker| (AnyWorker::Decoder(worker.with_pages_kept(source.kept_pages().as_deref())), load))
+    }
+
+    fn load_encoder(&self, compute: Cpu, began: Instant) -> Result<(AnyWorker, Duration), GenerateError> {
+        let Shared { config, source, .. } = &*self.shared;
+        let (threads, level) = (compute.threads(), compute.level().name());
+        let options = EncoderOptions {
+            context_tokens: self.located.context_tokens.or(config.context_tokens),
+            batch_tokens_max: config.batch_tokens_max,
+            waiting_max: config.waiting_max,
+            rounded: !config.exact_encoders,
+        };
+        let engine = EncoderEngine::load(self.located.clone(), options, source.packed().as_deref(), compute)?;
+        let load = began.elapsed();
+        tracing::info!(model = self.located.name, threads, level, ?load, "an encoder is loaded");
+        Ok((AnyWorker::Encoder(EncoderWorker::new(engine, load)), load))
     }
 
     /// The model's draft model, where it has one that has room. One that was not chosen for this very model may be of no
@@ -130,6 +150,35 @@ impl Loader {
     fn tell(&self, message: Message) {
         // A host that is gone needs no news.
         let _ = self.desk.send(message);
+    }
+}
+
+/// Whoever works with a model.
+enum AnyWorker {
+    Decoder(Worker),
+    Encoder(EncoderWorker),
+}
+
+impl AnyWorker {
+    fn context_tokens(&self) -> u32 {
+        match self {
+            Self::Decoder(worker) => worker.context_tokens(),
+            Self::Encoder(worker) => worker.context_tokens(),
+        }
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Decoder(worker) => worker.memory_bytes(),
+            Self::Encoder(worker) => worker.memory_bytes(),
+        }
+    }
+
+    fn run(&mut self, commands: &Receiver<Command>, host: &mut dyn WorkerHost) {
+        match self {
+            Self::Decoder(worker) => worker.run(commands, host),
+            Self::Encoder(worker) => worker.run(commands, host),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use kernels::{KvType, PAGE_TOKENS};
 use model::Footprint;
+use model::encoder::EncoderFootprint;
 
 use crate::draft::KV_TYPE as DRAFT_KV_TYPE;
 
@@ -43,6 +44,8 @@ pub(super) struct Room {
     pub kv_bytes: Option<u64>,
     /// For its draft model, if it has one that is of use.
     pub draft: Option<DraftRoom>,
+    /// It is an encoder.
+    pub reads_only: bool,
 }
 
 /// A draft model's place beside its model's.
@@ -73,7 +76,12 @@ pub(super) fn room(footprint: &Footprint, draft: Option<&Footprint>, wishes: &Wi
     let usual = wishes.context_tokens.map_or(context.min(CONTEXT_TOKENS_USUAL), |_| context);
     let Some(budget) = wishes.budget_bytes else {
         let draft = draft.map(|_| DraftRoom { kv_bytes: None });
-        return Room { bytes: fixed.saturating_add(bytes_of(usual)), kv_bytes: None, draft };
+        return Room {
+            bytes: fixed.saturating_add(bytes_of(usual)),
+            kv_bytes: None,
+            draft,
+            reads_only: false,
+        };
     };
     let least = bytes_of(context.min(CONTEXT_TOKENS_MIN));
     // Sequences do not share their last, half-filled pages.
@@ -88,7 +96,16 @@ pub(super) fn room(footprint: &Footprint, draft: Option<&Footprint>, wishes: &Wi
         bytes: fixed.saturating_add(kv_bytes),
         kv_bytes: Some(kv_bytes - draft_kv_bytes),
         draft: draft.map(|_| DraftRoom { kv_bytes: Some(draft_kv_bytes) }),
+        reads_only: false,
     }
+}
+
+/// An encoder's place: it keeps nothing between its steps. The longest text is a step of its own.
+pub(super) fn encoder_room(footprint: &EncoderFootprint, batch_tokens_max: usize) -> Room {
+    let longest = u64::from(footprint.shape.context_tokens).max(batch_tokens_max as u64);
+    let bytes = footprint.weight_bytes.saturating_add(footprint.text_bytes);
+    let bytes = bytes.saturating_add(footprint.workspace_bytes(longest));
+    Room { bytes, kv_bytes: None, draft: None, reads_only: true }
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 //! without padding. What families do differently stands in the [`Plan`]; how states become one vector, in [`Pooling`].
 //! Tests: `tests/encoders.rs`, against what the Python package transformers computes.
 
+mod footprint;
 mod forward;
 mod load;
 mod plan;
 mod pooling;
 
+pub use footprint::EncoderFootprint;
 pub use forward::{Texts, Workspace};
 pub use load::Encoder;
 pub use plan::{EncoderShape, supported};
