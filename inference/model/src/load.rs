@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use kernels::{Compute, KvType, MatrixSource, PAGE_TOKENS, PageShape};
 use weights::packed::Part;
-use weights::{Gguf, PackedFile, Tensor};
+use weights::{Gguf, PackedFile, Tensor, View};
 
 use crate::error::ModelError;
 use crate::families;
@@ -246,7 +246,8 @@ impl<C: Compute> Loader<'_, C> {
         use_for_products: bool,
     ) -> Result<C::Matrix, ModelError> {
         let tensor = self.checked(name, &[columns, rows])?.clone();
-        let matrix = self.part(&tensor, name, 0..rows, use_for_products)?;
+        let view = self.file.view(&tensor);
+        let matrix = self.part(&tensor, &view, name, 0..rows, use_for_products)?;
         self.release(&tensor, &matrix);
         Ok(matrix)
     }
@@ -255,11 +256,12 @@ impl<C: Compute> Loader<'_, C> {
     pub(crate) fn part(
         &mut self,
         tensor: &Tensor,
+        view: &View,
         own_name: &str,
         part: Range<usize>,
         use_for_products: bool,
     ) -> Result<C::Matrix, ModelError> {
-        let weights::View { storage, range } = self.file.view(tensor);
+        let View { storage, range } = view.clone();
         let (rows, columns, kind) = (part.len(), tensor.row_len(), tensor.block_type);
         let row_bytes = range.len() / tensor.rows().max(1);
         let range = range.start + part.start * row_bytes..range.start + part.end * row_bytes;
@@ -268,17 +270,27 @@ impl<C: Compute> Loader<'_, C> {
         let matrix = match self.kept_matrix(own_name, &source) {
             Some(matrix) => matrix,
             None => {
-                let matrix = self.compute.matrix(source);
+                let matrix = self.compute.matrix(source.clone());
                 let matrix =
                     matrix.map_err(|source| ModelError::Device { name: own_name.to_owned(), source })?;
                 self.parts.new += usize::from(self.compute.own_form(&matrix).is_some());
-                matrix
+                self.without_source(tensor, source, matrix)
             }
         };
         if let Some(form) = self.compute.own_form(&matrix) {
             self.parts.all.push(Part { name: own_name.to_owned(), kind, rows, columns, form });
         }
         Ok(matrix)
+    }
+
+    /// A matrix whose bytes were made for it would keep them in memory beside its own form: it is given others, which are
+    /// made again should anybody look.
+    fn without_source(&mut self, tensor: &Tensor, source: MatrixSource, matrix: C::Matrix) -> C::Matrix {
+        let form = self.compute.own_form(&matrix).filter(|_| self.file.is_made(tensor));
+        let Some(form) = form else { return matrix };
+        self.compute.next_matrix_is(&tensor.name);
+        let source = MatrixSource { storage: self.file.unmade(tensor).storage, ..source };
+        self.compute.stored_matrix(source, form).unwrap_or(matrix)
     }
 
     /// One copy at a time: a model never takes twice its size.

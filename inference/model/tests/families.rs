@@ -65,20 +65,36 @@ fn folders_compute_what_transformers_computes() {
     let tokenizer = std::fs::read_to_string(goldens.iter().find(|path| is_tokenizer(path)).unwrap()).unwrap();
     let models: Vec<&PathBuf> = goldens.iter().filter(|path| !is_tokenizer(path)).collect();
     assert!(models.len() >= 7, "{models:?}");
+    let mut failures = Vec::new();
     for path in models {
         let name = path.file_stem().unwrap().to_string_lossy();
         let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let tokens = golden["tokens"].as_array().unwrap();
         let tokens: Vec<u32> = tokens.iter().map(|id| id.as_u64().unwrap() as u32).collect();
         let folder = folder(&golden, &tokenizer);
-        let file = weights::checkpoint::open(folder.path()).unwrap();
+        let file = match weights::checkpoint::open(folder.path()) {
+            Ok(file) => file,
+            Err(error) => {
+                failures.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
         let mut cpu = Cpu::with_level(2, Level::detect());
-        let model = Model::load(&file, &mut cpu).unwrap();
+        let model = match Model::load(&file, &mut cpu) {
+            Ok(model) => model,
+            Err(error) => {
+                failures.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
         for piece in [7, tokens.len()] {
             let ours = logits(&mut cpu, &model, &tokens, piece, KvType::F32);
             let apart = difference(&golden, &ours);
-            println!("{name:10} in pieces of {piece:2}: {apart:.1e}");
-            assert!(apart < 1e-4, "{name}: {apart}");
+            println!("{name:18} in pieces of {piece:2}: {apart:.1e}");
+            if apart.is_nan() || apart > 1e-4 {
+                failures.push(format!("{name}: {apart}"));
+            }
         }
     }
+    assert!(failures.is_empty(), "{failures:#?}");
 }

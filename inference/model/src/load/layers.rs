@@ -46,7 +46,8 @@ impl<C: Compute> Loader<'_, C> {
     ) -> Result<Linear<C>, ModelError> {
         let name = format!("{prefix}.weight");
         let tensor = self.checked(&name, &[columns, rows])?.clone();
-        let weight = self.part(&tensor, &format!("{name}.{}", part.start), part.clone(), true)?;
+        let view = self.file.view(&tensor);
+        let weight = self.part(&tensor, &view, &format!("{name}.{}", part.start), part.clone(), true)?;
         if part.end == rows {
             self.release(&tensor, &weight);
         }
@@ -195,10 +196,11 @@ impl<C: Compute> Loader<'_, C> {
             }
             None => None,
         };
+        let view = self.file.view(&tensor);
         let mut all = Vec::with_capacity(count);
         for expert in 0..count {
             let part = expert * rows..(expert + 1) * rows;
-            let weight = self.part(&tensor, &format!("{name}.{expert}"), part.clone(), true)?;
+            let weight = self.part(&tensor, &view, &format!("{name}.{expert}"), part.clone(), true)?;
             let bias = biases.as_ref().map(|values| self.compute.vector(&values[part]));
             all.push(Linear { weight, bias });
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
-use super::encoders;
 use super::error::CheckpointError;
+use super::{decoders, encoders};
 use crate::gguf::write::Writer;
 use crate::map::MappedFile;
 
@@ -60,25 +60,11 @@ pub(super) struct Kind {
     pub adjacent_pairs: bool,
     /// Gains of norms are stored less 1.
     pub gains_less_one: bool,
+    /// `post_attention_layernorm` stands after attention, not before the feed-forward.
+    pub post_norms: bool,
+    /// What `hidden_act` may be; encoders look themselves.
+    pub activations: &'static [&'static str],
 }
-
-const KINDS: [Kind; 5] = [
-    Kind {
-        model_types: &["llama", "mistral"],
-        architecture: "llama",
-        adjacent_pairs: true,
-        gains_less_one: false,
-    },
-    Kind { model_types: &["qwen2"], architecture: "qwen2", adjacent_pairs: false, gains_less_one: false },
-    Kind { model_types: &["qwen3"], architecture: "qwen3", adjacent_pairs: false, gains_less_one: false },
-    Kind { model_types: &["gemma2"], architecture: "gemma2", adjacent_pairs: false, gains_less_one: true },
-    Kind {
-        model_types: &["gemma3_text", "gemma3"],
-        architecture: "gemma3",
-        adjacent_pairs: false,
-        gains_less_one: true,
-    },
-];
 
 /// The settings of a model.
 pub(super) struct Config {
@@ -107,12 +93,16 @@ impl Config {
             all = text;
         }
         encoders::rename(&mut all);
+        decoders::rename(&mut all);
         let model_type =
             all.get("model_type").and_then(Json::as_str).unwrap_or("without model_type").to_owned();
-        let kind = KINDS.iter().chain(&encoders::KINDS).find(|kind| kind.model_types.contains(&&*model_type));
+        let kind = decoders::KINDS
+            .iter()
+            .chain(&encoders::KINDS)
+            .find(|kind| kind.model_types.contains(&&*model_type));
         let kind = kind.ok_or_else(|| CheckpointError::Architecture {
             found: model_type.clone(),
-            supported: KINDS
+            supported: decoders::KINDS
                 .iter()
                 .chain(&encoders::KINDS)
                 .flat_map(|kind| kind.model_types)
@@ -162,18 +152,19 @@ impl Config {
 
     /// Writes all that describes the model's shape.
     pub(super) fn write(&self, writer: &mut Writer) -> Result<(), CheckpointError> {
+        decoders::check(self)?;
         let architecture = self.kind.architecture;
         writer.string("general.architecture", architecture);
         let sizes = [
             ("block_count", Some(self.layers)),
             ("context_length", self.u64("max_position_embeddings")?),
             ("embedding_length", Some(self.required("hidden_size")?)),
-            ("feed_forward_length", Some(self.required("intermediate_size")?)),
+            ("feed_forward_length", self.u64("intermediate_size")?),
             ("attention.head_count", Some(self.heads)),
             ("attention.head_count_kv", Some(self.kv_heads)),
             ("attention.key_length", Some(self.head_width)),
             ("attention.value_length", Some(self.head_width)),
-            ("rope.dimension_count", Some(self.head_width)),
+            ("rope.dimension_count", Some(self.turned_width()?)),
             ("attention.sliding_window", self.window()?),
             ("vocab_size", self.u64("vocab_size")?),
         ];
@@ -185,6 +176,7 @@ impl Config {
         }
         let numbers = [
             ("attention.layer_norm_rms_epsilon", self.f64("rms_norm_eps")?),
+            ("attention.layer_norm_epsilon", self.f64("layer_norm_eps")?),
             ("rope.freq_base", self.rope("rope_theta")?),
             ("rope.freq_base_swa", self.local_rope_base()?),
             ("attn_logit_softcapping", self.cap("attn_logit_softcapping")?),
@@ -197,7 +189,20 @@ impl Config {
             }
         }
         self.write_layers(writer)?;
+        decoders::write(self, writer)?;
         self.write_rope_scaling(writer)
+    }
+
+    /// Elements of a head that turn with its position: all of them, or a part.
+    fn turned_width(&self) -> Result<u64, CheckpointError> {
+        let part = self.rope("partial_rotary_factor")?.or(self.f64("rotary_pct")?).unwrap_or(1.0);
+        if !(part > 0.0 && part <= 1.0) {
+            return Err(Self::wrong(
+                "partial_rotary_factor",
+                format!("is {part}, which is no part of a head"),
+            ));
+        }
+        Ok((self.head_width as f64 * part) as u64)
     }
 
     /// The window of models that use one: Qwen's configurations have it also where it is switched off.
@@ -260,19 +265,84 @@ impl Config {
         kind.and_then(Json::as_str).unwrap_or("default")
     }
 
+    /// Tokens that the model saw before its rotary embedding was stretched.
+    fn original_context(&self) -> Result<Option<f64>, CheckpointError> {
+        self.rope("original_max_position_embeddings")
+    }
+
     fn write_rope_scaling(&self, writer: &mut Writer) -> Result<(), CheckpointError> {
+        let key = |name: &str| format!("{}.rope.scaling.{name}", self.kind.architecture);
+        let factor = || self.rope("factor")?.ok_or_else(|| Self::wrong("rope factor", "is missing"));
+        let original = || {
+            let found = self.original_context()?.or(self.f64("max_position_embeddings")?);
+            found.ok_or_else(|| Self::wrong("original_max_position_embeddings", "is missing"))
+        };
         match self.rope_kind() {
             // Llama 3's is in a tensor: `rope_factors`.
             "default" | "llama3" => Ok(()),
             "linear" => {
-                let factor = self.rope("factor")?.ok_or_else(|| Self::wrong("rope factor", "is missing"))?;
-                let architecture = self.kind.architecture;
-                writer.string(&format!("{architecture}.rope.scaling.type"), "linear");
-                writer.f32(&format!("{architecture}.rope.scaling.factor"), factor as f32);
+                writer.string(&key("type"), "linear");
+                writer.f32(&key("factor"), factor()? as f32);
+                Ok(())
+            }
+            "longrope" | "su" => {
+                let (now, before) = (self.required("max_position_embeddings")? as f64, original()?);
+                let stretched = (now / before).max(1.0);
+                let amplitude = match self.rope("attention_factor")? {
+                    Some(given) => given,
+                    None => (1.0 + stretched.ln() / before.ln()).sqrt(),
+                };
+                writer.string(&key("type"), "longrope");
+                writer.u32(&key("original_context_length"), before as u32);
+                writer.f32(&key("attn_factor"), amplitude as f32);
+                Ok(())
+            }
+            "yarn" => {
+                let factor = factor()?;
+                writer.string(&key("type"), "yarn");
+                writer.f32(&key("factor"), factor as f32);
+                writer.u32(&key("original_context_length"), original()? as u32);
+                for (name, theirs) in [("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")] {
+                    if let Some(turns) = self.rope(theirs)? {
+                        writer.f32(&key(name), turns as f32);
+                    }
+                }
+                let truncate = self.rope_settings().and_then(|rope| rope.get("truncate"));
+                if let Some(Json::Bool(truncate)) = truncate {
+                    writer.bool(&key("yarn_truncate"), *truncate);
+                }
+                // Readers multiply by 1 + 0.1 ln(factor) themselves.
+                let length = |by: f64| 1.0 + 0.1 * by * factor.ln();
+                let amplitude = match (
+                    self.rope("attention_factor")?,
+                    self.rope("mscale")?,
+                    self.rope("mscale_all_dim")?,
+                ) {
+                    (Some(given), ..) => given,
+                    (None, Some(scale), Some(all)) if scale != 0.0 && all != 0.0 => {
+                        length(scale) / length(all)
+                    }
+                    _ => length(1.0),
+                };
+                writer.f32(&key("attn_factor"), (amplitude / length(1.0)) as f32);
                 Ok(())
             }
             other => Err(Self::wrong("rope_type", format!("of {other} is not supported yet"))),
         }
+    }
+
+    /// By how much each rotary frequency is divided in short and in long contexts: LongRoPE.
+    pub(super) fn long_rope_factors(&self) -> Result<Option<[Vec<f32>; 2]>, CheckpointError> {
+        if !matches!(self.rope_kind(), "longrope" | "su") {
+            return Ok(None);
+        }
+        let list = |key: &str| {
+            let wrong = || Self::wrong(key, "is no list of numbers");
+            let list = self.rope_settings().and_then(|rope| rope.get(key)).and_then(Json::as_array);
+            let list = list.filter(|list| list.len() as u64 <= self.head_width).ok_or_else(wrong)?;
+            list.iter().map(|factor| factor.as_f64().map(|factor| factor as f32).ok_or_else(wrong)).collect::<Result<Vec<f32>, _>>()
+        };
+        Ok(Some([list("short_factor")?, list("long_factor")?]))
     }
 
     /// By how much each rotary frequency is divided, where that differs between them: Llama 3.1's way of stretching.

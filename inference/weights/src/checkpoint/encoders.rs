@@ -16,7 +16,14 @@ use super::tensors::{Form, check, origin};
 use crate::gguf::{Origin, write::Writer};
 
 const fn kind(model_types: &'static [&'static str], architecture: &'static str) -> Kind {
-    Kind { model_types, architecture, adjacent_pairs: false, gains_less_one: false }
+    Kind {
+        model_types,
+        architecture,
+        adjacent_pairs: false,
+        gains_less_one: false,
+        post_norms: false,
+        activations: &[],
+    }
 }
 
 pub(super) const KINDS: [Kind; 3] = [

@@ -65,7 +65,7 @@ pub fn tokenizer(folder: &Path) -> Result<Gguf, CheckpointError> {
     Gguf::from_bytes(writer.finish()).map_err(CheckpointError::Assembled)
 }
 
-/// The same from the bytes of `tokenizer.json` and `tokenizer_config.json`.
+/// The same from the bytes of `tokenizer.json`, or of SentencePiece's file, and of `tokenizer_config.json`.
 ///
 /// # Errors
 /// As [`tokenizer`].

@@ -1,11 +1,14 @@
 //! Names and forms of tensors: PyTorch's to GGUF's. Most stay as they are in their file; vectors become f32, and rows of
 //! queries and keys are put in the order that a family's GGUF files have.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernels::{BlockType, unpack::unpack};
+use serde_json::Value as Json;
 
 use super::config::Config;
+use super::decoders;
 use super::error::CheckpointError;
 use super::files::{Files, Stored};
 use crate::gguf::{Origin, write::Writer};
@@ -21,26 +24,20 @@ pub(super) enum Form {
     F32PlusOne,
     /// The rows of so many heads reordered, so that rotary pairs are adjacent.
     Adjacent(u64),
+    /// Queries, keys and values of so many heads, head by head, put apart: all queries, all keys, all values.
+    ByHead(u64),
+    /// Columns and rows exchanged.
+    Transposed,
 }
 
-/// Names outside layers.
-const WHOLE: [(&str, &str); 3] =
-    [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
+/// What may stand before the names of a model's parts.
+const PREFIXES: [&str; 4] = ["model.", "language_model.", "transformer.", "gpt_neox."];
+/// Endings of what models compute themselves and old checkpoints keep.
+const COMPUTED: [&str; 5] =
+    ["rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
 
-/// Names within a layer.
-const LAYER: [(&str, &str); 11] = [
-    ("input_layernorm", "attn_norm"),
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("self_attn.q_norm", "attn_q_norm"),
-    ("self_attn.k_norm", "attn_k_norm"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-    ("post_feedforward_layernorm", "post_ffw_norm"),
-];
+/// Tensors of the experts of a layer, by their numbers.
+type Stacks = BTreeMap<String, BTreeMap<u64, Arc<Stored>>>;
 
 /// Declares every tensor, and says where its bytes come from.
 pub(super) fn write(
@@ -49,78 +46,131 @@ pub(super) fn write(
     writer: &mut Writer,
 ) -> Result<Vec<Origin>, CheckpointError> {
     let mut origins = Vec::new();
-    if let Some(factors) = config.rope_factors()? {
-        writer.declare("rope_freqs.weight", &[factors.len()], BlockType::F32);
+    let mut factors = |name: &str, factors: Vec<f32>, writer: &mut Writer| {
+        writer.declare(name, &[factors.len()], BlockType::F32);
         origins.push(Origin::Made(Arc::new(move || factors.iter().flat_map(|f| f.to_le_bytes()).collect())));
+    };
+    if let Some(all) = config.rope_factors()? {
+        factors("rope_freqs.weight", all, writer);
     }
-    let tied = tied(files);
+    if let Some([short, long]) = config.long_rope_factors()? {
+        factors("rope_factors_short.weight", short, writer);
+        factors("rope_factors_long.weight", long, writer);
+    }
+    let tied = tied(config, files);
+    let mut stacks = Stacks::new();
     for (theirs, stored) in &files.tensors {
-        let bare = theirs.strip_prefix("language_model.").unwrap_or(theirs);
-        // Frequencies that old checkpoints keep; a head that is the table once more.
-        if bare.ends_with("rotary_emb.inv_freq") || (tied && bare == "lm_head.weight") {
+        // A head that is the table once more.
+        if COMPUTED.iter().any(|end| theirs.ends_with(end)) || (tied && theirs == "lm_head.weight") {
             continue;
         }
-        // Embedding models are often kept without the part that would hold a head.
-        let name =
-            name(bare, config).or_else(|| name(&format!("model.{bare}"), config)).ok_or_else(|| {
-                CheckpointError::UnknownTensor { name: theirs.clone(), model: config.model_type.clone() }
-            })?;
-        let form = form(&name, stored, config);
-        // GGUF counts columns first.
-        let shape: Vec<usize> = stored.shape.iter().rev().copied().collect();
-        let block_type = if stored.shape.len() == 1 { BlockType::F32 } else { stored.block_type };
+        let unknown =
+            || CheckpointError::UnknownTensor { name: theirs.clone(), model: config.model_type.clone() };
+        let Name { ours, expert } = name(theirs, config).ok_or_else(unknown)?;
+        if let Some(expert) = expert {
+            check(theirs, stored, Form::Same)?;
+            stacks.entry(ours).or_default().insert(expert, stored.clone());
+            continue;
+        }
+        let form = form(&ours, stored, config);
         check(theirs, stored, form)?;
-        writer.declare(&name, &shape, block_type);
+        // GGUF counts columns first.
+        let mut shape = stored.shape.clone();
+        if form != Form::Transposed {
+            shape.reverse();
+        }
+        let block_type = if stored.shape.len() == 1 { BlockType::F32 } else { stored.block_type };
+        writer.declare(&ours, &shape, block_type);
         origins.push(origin(stored, form));
+    }
+    for (name, stack) in stacks {
+        origins.push(stacked(config, &name, stack, writer)?);
     }
     Ok(origins)
 }
 
-/// Whether the head is a copy of the table, byte for byte in the file.
-fn tied(files: &Files) -> bool {
-    let (table, head) = (files.tensors.get("model.embed_tokens.weight"), files.tensors.get("lm_head.weight"));
-    matches!((table, head), (Some(table), Some(head))
-        if Arc::ptr_eq(&table.file, &head.file) && table.range == head.range)
+/// Whether the head is the table: the configuration says so, or it is a copy, byte for byte in the file.
+fn tied(config: &Config, files: &Files) -> bool {
+    let same = match (files.tensors.get("model.embed_tokens.weight"), files.tensors.get("lm_head.weight")) {
+        (Some(table), Some(head)) => Arc::ptr_eq(&table.file, &head.file) && table.range == head.range,
+        _ => false,
+    };
+    same || config.get("tie_word_embeddings") == Some(&Json::Bool(true))
+}
+
+/// A tensor in GGUF.
+struct Name {
+    ours: String,
+    /// Which of several that are one there.
+    expert: Option<u64>,
 }
 
 /// GGUF's name of a tensor.
-fn name(theirs: &str, config: &Config) -> Option<String> {
-    let (stem, end) = theirs.rsplit_once('.')?;
-    let known = |table: &[(&str, &str)], stem: &str| {
-        table.iter().find(|(theirs, _)| *theirs == stem).map(|(_, ours)| (*ours).to_owned())
-    };
-    if !matches!(end, "weight" | "bias") {
-        return None;
+fn name(theirs: &str, config: &Config) -> Option<Name> {
+    let mut bare = theirs;
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| bare.strip_prefix(prefix)) {
+        bare = rest;
     }
-    let Some(in_layer) = stem.strip_prefix("model.layers.") else {
-        return Some(format!("{}.{end}", known(&WHOLE, stem)?));
+    let (stem, end) = match bare.rsplit_once('.')? {
+        (stem, end @ ("weight" | "bias")) => (stem, end),
+        _ if bare.ends_with(".sinks") => (bare, "weight"),
+        _ => return None,
+    };
+    let Some(in_layer) = stem.strip_prefix("layers.").or_else(|| stem.strip_prefix("h.")) else {
+        let ours = decoders::WHOLE.iter().find(|(theirs, _)| *theirs == stem).map(|(_, ours)| *ours)?;
+        return Some(Name { ours: format!("{ours}.{end}"), expert: None });
     };
     let (number, part) = in_layer.split_once('.')?;
     let number = number.parse::<u64>().ok().filter(|number| *number < config.layers)?;
-    // The same word for two things: with norms after each half, the one before the feed-forward has a name of its own.
-    let ours = match part {
-        "pre_feedforward_layernorm" => "ffn_norm".to_owned(),
-        "post_attention_layernorm" if config.kind.gains_less_one => "post_attention_norm".to_owned(),
-        "post_attention_layernorm" => "ffn_norm".to_owned(),
-        other => known(&LAYER, other)?,
+    let (part, expert) = match part.split_once(".experts.").and_then(|(of, rest)| {
+        let (expert, part) = rest.split_once('.')?;
+        Some((format!("{of}.experts.{part}"), expert.parse::<u64>().ok()?))
+    }) {
+        Some((part, expert)) => (part, Some(expert)),
+        None => (part.to_owned(), None),
     };
-    Some(format!("blk.{number}.{ours}.{end}"))
+    let ours = decoders::in_layer(&part, config)?;
+    Some(Name { ours: format!("blk.{number}.{ours}.{end}"), expert })
+}
+
+/// Declares one tensor of all experts.
+fn stacked(
+    config: &Config,
+    name: &str,
+    stack: BTreeMap<u64, Arc<Stored>>,
+    writer: &mut Writer,
+) -> Result<Origin, CheckpointError> {
+    let count = decoders::experts(config)?.unwrap_or(0);
+    let all: Vec<Arc<Stored>> = (0..count).filter_map(|expert| stack.get(&expert).cloned()).collect();
+    let Some(first) = all.first().filter(|_| all.len() as u64 == count && stack.len() == all.len()) else {
+        let problem = format!("is {count}, and {name} would be made of {} experts", stack.len());
+        return Err(Config::wrong("num_experts", problem));
+    };
+    let alike = |other: &Arc<Stored>| (&other.shape, other.block_type) == (&first.shape, first.block_type);
+    if let Some(other) = all.iter().find(|other| !alike(other)) {
+        let wanted = "the shape and type of the first expert";
+        return Err(CheckpointError::Shape { name: name.to_owned(), found: other.shape.clone(), wanted });
+    }
+    let mut shape: Vec<usize> = first.shape.iter().rev().copied().collect();
+    shape.push(all.len());
+    writer.declare(name, &shape, first.block_type);
+    Ok(Origin::Made(Arc::new(move || all.iter().flat_map(|stored| stored.bytes()).copied().collect())))
 }
 
 fn form(name: &str, stored: &Stored, config: &Config) -> Form {
     let part = name.splitn(3, '.').nth(2).unwrap_or_default();
-    let rows_of = |heads| if config.kind.adjacent_pairs { Some(Form::Adjacent(heads)) } else { None };
-    let reordered = match part {
-        "attn_q.weight" | "attn_q.bias" => rows_of(config.heads),
-        "attn_k.weight" | "attn_k.bias" => rows_of(config.kv_heads),
+    let (stem, matrix) = (part.rsplit_once('.').map_or(part, |(stem, _)| stem), stored.shape.len() > 1);
+    let reordered = match (stem, config.kind.architecture) {
+        ("attn_q", _) if config.kind.adjacent_pairs => Some(Form::Adjacent(config.heads)),
+        ("attn_k", _) if config.kind.adjacent_pairs => Some(Form::Adjacent(config.kv_heads)),
+        ("attn_qkv", "gptneox") => Some(Form::ByHead(config.heads)),
+        ("attn_qkv" | "attn_output" | "ffn_up" | "ffn_down", "gpt2") if matrix => Some(Form::Transposed),
         _ => None,
     };
     match reordered {
         Some(form) => form,
-        None if stored.shape.len() == 1 && name.ends_with("norm.weight") && config.kind.gains_less_one => {
-            Form::F32PlusOne
-        }
-        None if stored.shape.len() == 1 => Form::F32,
+        None if !matrix && name.ends_with("norm.weight") && config.kind.gains_less_one => Form::F32PlusOne,
+        None if !matrix => Form::F32,
         None => Form::Same,
     }
 }
@@ -135,6 +185,10 @@ pub(super) fn check(name: &str, stored: &Stored, form: Form) -> Result<(), Check
         Form::Adjacent(heads) if !(stored.shape[0] as u64).is_multiple_of(2 * heads.max(1)) => {
             Err(wrong("an even number of rows for each head"))
         }
+        Form::ByHead(heads) if !(stored.shape[0] as u64).is_multiple_of(3 * heads.max(1)) => {
+            Err(wrong("as many rows of queries as of keys and of values, for each head"))
+        }
+        Form::Transposed if stored.shape.len() != 2 => Err(wrong("a matrix")),
         _ => Ok(()),
     }
 }
@@ -145,14 +199,9 @@ pub(super) fn origin(stored: &Arc<Stored>, form: Form) -> Origin {
         Form::Same => Origin::Mapped(stored.file.clone(), stored.range.clone()),
         Form::F32 => Origin::Made(Arc::new(move || f32_bytes(&kept, 0.0))),
         Form::F32PlusOne => Origin::Made(Arc::new(move || f32_bytes(&kept, 1.0))),
-        Form::Adjacent(heads) => Origin::Made(Arc::new(move || {
-            let (rows, heads) = (kept.shape[0], heads as usize);
-            if kept.shape.len() == 1 {
-                adjacent(&f32_bytes(&kept, 0.0), rows, heads)
-            } else {
-                adjacent(kept.bytes(), rows, heads)
-            }
-        })),
+        Form::Adjacent(heads) => Origin::Made(Arc::new(move || in_order(&kept, &adjacent(&kept, heads)))),
+        Form::ByHead(heads) => Origin::Made(Arc::new(move || in_order(&kept, &by_part(&kept, heads)))),
+        Form::Transposed => Origin::Made(Arc::new(move || transposed(&kept))),
     }
 }
 
@@ -163,14 +212,43 @@ fn f32_bytes(stored: &Stored, plus: f32) -> Vec<u8> {
 }
 
 /// Rows of each head in the order 0, n/2, 1, n/2 + 1 …
-fn adjacent(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
-    let (row_bytes, each) = (bytes.len() / rows, rows / heads);
+fn adjacent(stored: &Stored, heads: u64) -> Vec<usize> {
+    let each = stored.shape[0] / heads as usize;
+    let pairs = (0..heads as usize).flat_map(|head| (0..each / 2).map(move |pair| head * each + pair));
+    pairs.flat_map(|row| [row, row + each / 2]).collect()
+}
+
+/// The rows of all queries, of all keys, and of all values, where each head has its three one after another.
+fn by_part(stored: &Stored, heads: u64) -> Vec<usize> {
+    let each = stored.shape[0] / (3 * heads as usize);
+    let heads = 0..heads as usize;
+    (0..3)
+        .flat_map(|part| heads.clone().map(move |head| (3 * head + part) * each))
+        .flat_map(|first| first..first + each)
+        .collect()
+}
+
+/// The rows in another order; vectors as f32.
+fn in_order(stored: &Stored, order: &[usize]) -> Vec<u8> {
+    let widened;
+    let bytes = if stored.shape.len() == 1 {
+        widened = f32_bytes(stored, 0.0);
+        &widened
+    } else {
+        stored.bytes()
+    };
+    let row_bytes = bytes.len() / stored.shape[0];
+    order.iter().flat_map(|row| &bytes[row * row_bytes..][..row_bytes]).copied().collect()
+}
+
+fn transposed(stored: &Stored) -> Vec<u8> {
+    let (rows, columns, bytes) = (stored.shape[0], stored.shape[1], stored.bytes());
+    let size = bytes.len() / (rows * columns);
+    let element = |row: usize, column: usize| &bytes[(row * columns + column) * size..][..size];
     let mut out = Vec::with_capacity(bytes.len());
-    for head in 0..heads {
-        for pair in 0..each / 2 {
-            for row in [head * each + pair, head * each + each / 2 + pair] {
-                out.extend_from_slice(&bytes[row * row_bytes..][..row_bytes]);
-            }
+    for column in 0..columns {
+        for row in 0..rows {
+            out.extend_from_slice(element(row, column));
         }
     }
     out
