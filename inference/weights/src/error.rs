@@ -245,9 +245,7 @@ pub enum FileKind {
     #[error("it is gzip-compressed; unpack it first")]
     Gzip,
     /// A safetensors file.
-    #[error(
-        "it is a safetensors file; get the model as GGUF, or convert it with convert_hf_to_gguf.py of llama.cpp"
-    )]
+    #[error("it is a safetensors file, which is a model only together with its folder: name the folder")]
     Safetensors,
     /// A GGML, GGMF, GGJT or GGLA file, the formats before GGUF.
     #[error("it is a GGML file from before GGUF; get a newer file of the model")]
@@ -341,7 +339,7 @@ mod tests {
             (GgufError::Version(9).to_string(), "update the program"),
             (GgufError::Split { number: 1, count: 3 }.to_string(), "part 2 of a model split into 3 files"),
             (GgufError::TensorType { name: "t".into(), type_id: 21 }.to_string(), "IQ3_S (type number 21)"),
-            (GgufError::NotGguf(FileKind::Safetensors).to_string(), "convert"),
+            (GgufError::NotGguf(FileKind::Safetensors).to_string(), "name the folder"),
         ] {
             assert!(error.contains(wanted), "{error:?} lacks {wanted:?}");
         }
