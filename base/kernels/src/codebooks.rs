@@ -90,14 +90,21 @@ const fn levels() -> [u64; 256] {
 /// The levels of IQ2_XXS as bytes, 64 added, for lookups of sixteen.
 pub(crate) const IQ2_BYTES: [u8; 16] = [64 + 8, 64 + 25, 64 + 43, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// [`IQ4_LEVELS`] as bytes, 128 added.
-pub(crate) const IQ4_BYTES: [u8; 16] = bytes();
+/// The sixteen numbers of MXFP4 (a sign, two bits of exponent, one of mantissa), doubled.
+pub(crate) const MXFP4_LEVELS: [f32; 16] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
 
-const fn bytes() -> [u8; 16] {
+/// [`MXFP4_LEVELS`] as bytes, 16 added.
+pub(crate) const MXFP4_BYTES: [u8; 16] = bytes(&MXFP4_LEVELS, 16);
+
+/// [`IQ4_LEVELS`] as bytes, 128 added.
+pub(crate) const IQ4_BYTES: [u8; 16] = bytes(&IQ4_LEVELS, 128);
+
+const fn bytes(levels: &[f32; 16], plus: i32) -> [u8; 16] {
     let mut out = [0; 16];
     let mut j = 0;
     while j < 16 {
-        out[j] = (IQ4_LEVELS[j] as i32 + 128) as u8;
+        out[j] = (levels[j] as i32 + plus) as u8;
         j += 1;
     }
     out

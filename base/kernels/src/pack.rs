@@ -71,6 +71,7 @@ impl Format {
     pub const fn of(kind: BlockType) -> Option<Self> {
         let (quants_bytes, record_columns, record_bytes) = match kind {
             BlockType::Q4_0 | BlockType::IQ4_NL => (256, 32, 32),
+            BlockType::MXFP4 => (256, 32, 16),
             BlockType::Q4_1 => (256, 32, 64),
             BlockType::Q5_0 => (320, 32, 32),
             BlockType::Q5_1 => (320, 32, 64),
@@ -92,7 +93,7 @@ impl Format {
         match self.kind {
             BlockType::Q3_K => 2,
             BlockType::Q4_0 => 3,
-            BlockType::Q5_0 => 4,
+            BlockType::Q5_0 | BlockType::MXFP4 => 4,
             BlockType::Q6_K => 5,
             BlockType::IQ2_XXS => 6,
             BlockType::Q8_0 | BlockType::IQ4_NL | BlockType::IQ4_XS => 7,
@@ -185,7 +186,7 @@ fn pack_group(format: Format, bytes: &[u8], columns: usize, out: &mut [u8]) {
             }
         };
     }
-    each!(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, IQ4_NL, IQ4_XS);
+    each!(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, IQ4_NL, IQ4_XS, MXFP4);
 }
 
 #[inline(never)]
@@ -282,6 +283,10 @@ fn step_words(kind: BlockType, block: &[u8], step: usize) -> ([u32; 8], usize) {
             put(0, words_of(wide(block, 2)));
             4
         }
+        BlockType::MXFP4 => {
+            put(0, words_of(wide(block, 1)));
+            4
+        }
         BlockType::Q4_1 => {
             put(0, words_of(wide(block, 4)));
             4
@@ -366,6 +371,7 @@ fn pack_scales(kind: BlockType, block: &[u8], row: usize, out: &mut [u8]) {
         out[plane * 32 + row * 2..][..2].copy_from_slice(&block[from..from + 2]);
     };
     match kind {
+        BlockType::MXFP4 => {}
         BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => {
             half(0, 0);
             half(1, 2);
@@ -388,6 +394,8 @@ fn pack_scales(kind: BlockType, block: &[u8], row: usize, out: &mut [u8]) {
                 part(64, 8 + j, min);
             }
         }
+        // As it is, but what stands for no number at all.
+        BlockType::MXFP4 => part(0, 0, block[0].clamp(1, 254)),
         BlockType::Q2_K => (0..16).for_each(|j| part(64, j, block[j])),
         BlockType::Q6_K => (0..16).for_each(|j| part(32, j, block[192 + j])),
         BlockType::Q3_K => {

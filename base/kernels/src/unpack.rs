@@ -10,7 +10,7 @@
 use std::hint::black_box;
 
 use crate::blocks::BlockType;
-use crate::codebooks::{IQ2_SIGNS, IQ2_XXS_GRID, IQ4_LEVELS};
+use crate::codebooks::{IQ2_SIGNS, IQ2_XXS_GRID, IQ4_LEVELS, MXFP4_LEVELS};
 use crate::half::{bf16_to_f32, f16_to_f32};
 
 /// Unpacks whole blocks: `bytes` holds `out.len() / block_len` blocks.
@@ -48,6 +48,7 @@ pub(crate) fn unpack_inline(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::IQ2_XXS => each::<66, 256>(bytes, out, iq2_xxs),
         BlockType::IQ4_NL => each::<18, 32>(bytes, out, iq4_nl),
         BlockType::IQ4_XS => each::<136, 256>(bytes, out, iq4_xs),
+        BlockType::MXFP4 => each::<17, 32>(bytes, out, mxfp4),
     }
 }
 
@@ -316,6 +317,19 @@ fn iq2_xxs(block: &[u8; 66], out: &mut [f32; 256]) {
 fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     let d = half_at(block, 0);
     iq4_levels(d, at(block, 2), out);
+}
+
+/// An exponent, 16 bytes of nibbles: the four-bit floats of the OCP Microscaling Formats.
+#[inline(always)]
+fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
+    // Levels are kept doubled, and the scale halved: 2^(e − 128), below e = 2 without a leading 1.
+    let exponent = u32::from(block[0]);
+    let bits = if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 };
+    let (scale, nibbles) = (f32::from_bits(bits), at::<16>(block, 1));
+    for j in 0..16 {
+        out[j] = scale * MXFP4_LEVELS[usize::from(nibbles[j] & 15)];
+        out[j + 16] = scale * MXFP4_LEVELS[usize::from(nibbles[j] >> 4)];
+    }
 }
 
 /// d: f16, upper scale bits, 4 bytes of lower scale bits, 128 bytes of nibbles: IQ4_NL with a 6-bit scale each 32.

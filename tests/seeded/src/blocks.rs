@@ -89,6 +89,11 @@ pub(crate) fn fill_blocks(
 
 /// The divisors are the largest usual product of sub-block scale and quant of the type.
 fn set_scales(block: &mut [u8], block_type: BlockType, scale: f32) {
+    if block_type == BlockType::MXFP4 {
+        // An exponent: 2^(e − 127) · 6 is the largest weight.
+        block[0] = 127u8.saturating_add_signed((scale / 6.0).log2().round() as i8);
+        return;
+    }
     // (place of a half-precision number, its value)
     let scales: [(usize, f32); 2] = match block_type {
         BlockType::Q4_0 => [(0, scale / 8.0), (0, scale / 8.0)],

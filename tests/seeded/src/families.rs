@@ -119,6 +119,7 @@ pub(crate) const fn file_type(block_type: BlockType) -> u32 {
         BlockType::IQ4_NL => 25,
         BlockType::IQ4_XS => 30,
         BlockType::BF16 => 32,
+        BlockType::MXFP4 => 38,
         _ => 1024,
     }
 }

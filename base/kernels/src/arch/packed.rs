@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::rows::Rows;
 use crate::blocks::BlockType;
-use crate::codebooks::{IQ2_BYTES, IQ4_BYTES};
+use crate::codebooks::{IQ2_BYTES, IQ4_BYTES, MXFP4_BYTES};
 use crate::pack::{GROUP, Group, Packed, STEP};
 use crate::pool::Tile;
 
@@ -75,6 +75,7 @@ pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
         BlockType::IQ2_XXS => run::<R, Iq2Xxs>(task, tile),
         BlockType::IQ4_NL => run::<R, Iq4Nl>(task, tile),
         BlockType::IQ4_XS => run::<R, Iq4Xs>(task, tile),
+        BlockType::MXFP4 => run::<R, Mxfp4>(task, tile),
         other => unreachable!("{} has no packed form", other.name()),
     }
 }
@@ -433,6 +434,36 @@ half_scaled!(Q4_0, 256, nibble_quad::<R>, offset 3, wide false);
 half_scaled!(Q5_0, 320, five_bit_quad::<R>, offset 4, wide false);
 half_scaled!(Q8_0, 512, byte_quad::<R>, offset 7, wide true);
 half_scaled!(Iq4Nl, 256, level_quad::<R>, offset 7, wide true);
+
+/// Sixteen uneven levels, and an exponent for each 32.
+struct Mxfp4;
+
+impl Quants for Mxfp4 {
+    const QUANTS_BYTES: usize = 256;
+    const STEPS: usize = 1;
+    const RECORD_BYTES: usize = 16;
+    const OFFSET_BITS: u32 = 4;
+
+    #[inline(always)]
+    fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+        R::lookup(nibble_quad::<R>(from, q), &MXFP4_BYTES)
+    }
+
+    #[inline(always)]
+    fn header<R: Rows>(record: &[u8]) -> [R; 2] {
+        // The exponent's place in an f32; levels are doubled.
+        let mut lanes = [0.0; 16];
+        for (lane, exponent) in lanes.iter_mut().zip(sixteen(record, 0)) {
+            *lane = f32::from_bits(u32::from(*exponent) << 23);
+        }
+        [R::load(&lanes).mul(R::splat(0.5)), R::zero()]
+    }
+
+    #[inline(always)]
+    fn scales<R: Rows>(_: &[u8], _: usize, header: [R; 2]) -> [R; 2] {
+        header
+    }
+}
 
 /// An f16 scale and an f16 minimum for each 32; the minimum is added.
 macro_rules! half_scaled_with_minimum {

@@ -76,7 +76,7 @@ impl Importance {
 /// Whether a type can be written.
 #[must_use]
 pub const fn can_encode(kind: BlockType) -> bool {
-    !matches!(kind, BlockType::IQ2_XXS)
+    !matches!(kind, BlockType::IQ2_XXS | BlockType::MXFP4)
 }
 
 /// Writes rows of weights as whole blocks. The weights are whole rows of as many as the importance has columns, or,
@@ -175,7 +175,7 @@ pub(crate) fn encode_inline(kind: BlockType, input: &Input<'_>, out: &mut [u8]) 
         BlockType::Q2_K => affine::q2_k(input, out),
         BlockType::Q4_K => affine::q4_k(input, out),
         BlockType::Q5_K => affine::q5_k(input, out),
-        BlockType::IQ2_XXS => unreachable!("refused before"),
+        BlockType::IQ2_XXS | BlockType::MXFP4 => unreachable!("refused before"),
     }
 }
 
