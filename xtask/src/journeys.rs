@@ -34,6 +34,7 @@ const JOURNEYS: &[Journey] = &[
     Journey { name: "pull-killed", needs: &[Need::Pip], walk: stories::pull_killed },
     Journey { name: "korean", needs: &[Need::Pip], walk: stories::korean },
     Journey { name: "file-in-place", needs: &[Need::Pip], walk: stories::file_in_place },
+    Journey { name: "folder", needs: &[Need::Pip], walk: stories::folder },
     Journey { name: "wrong-name", needs: &[], walk: stories::wrong_name },
     Journey { name: "exposure", needs: &[], walk: stories::exposure },
     Journey { name: "clients", needs: &[Need::Pip], walk: stories::clients },

@@ -89,6 +89,25 @@ impl FileStamp {
     }
 }
 
+/// Names of files and of folders in a folder, without hidden ones and those that are no text.
+pub(crate) fn names_in(folder: &Path) -> io::Result<(Vec<String>, Vec<String>)> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        // Links are followed: hubs keep their files behind them.
+        if entry.path().is_dir() {
+            folders.push(name);
+        } else {
+            files.push(name);
+        }
+    }
+    Ok((files, folders))
+}
+
 /// A whole file, mapped read-only.
 #[derive(Debug)]
 pub(crate) struct MappedFile {

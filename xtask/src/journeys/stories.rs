@@ -148,6 +148,50 @@ pub(super) fn file_in_place(world: &World) -> Result<String> {
     Ok(format!("{copied} bytes of its own beside the file"))
 }
 
+/// A folder of safetensors is run, becomes a GGUF file that another program reads, and answers the same: as the folder, as the
+/// file, and quantised while it is loaded as quantised before.
+pub(super) fn folder(world: &World) -> Result<String> {
+    const ASK: [&str; 4] = ["--greedy", "--num-predict", "24", "What is the capital of France?"];
+    let home = &world.home;
+    home.want("smollm2")?;
+    let modelfile = home.run(&["show", "smollm2", "--modelfile"])?.out;
+    let blob =
+        modelfile.lines().find_map(|line| line.strip_prefix("FROM ")).context("no FROM in the Modelfile")?;
+    let place = home.path().join("folders");
+    let folder = place.join("SmolLM2-135M");
+    let script = world.root.join("tests/journeys/folder.py");
+    let python = environment(world, &["gguf"])?;
+    let mut write = home.command(&python);
+    write.arg(&script).arg(blob).arg(&folder);
+    let written = run(write)?;
+    ensure!(written.success, "cannot make the folder: {}", last_lines(&written.err));
+
+    let text = |path: &Path| path.display().to_string();
+    let (folder, file, small) = (text(&folder), text(&place.join("a.gguf")), text(&place.join("b.gguf")));
+    let answer = |model: &str, more: &[&str]| home.run(&[&["run", model], more, &ASK[..]].concat());
+    let first = answer(&folder, &[])?;
+    ensure!(first.out.contains("Paris"), "the folder answers {}", quote(&first.out));
+    ensure!(first.err.contains("of weights"), "its memory is not said: {}", last_lines(&first.err));
+    home.run(&["convert", &folder, "-o", &file])?;
+    let mut compare = home.command(&python);
+    compare.arg(&script).arg("--compare").arg(&file).arg(&folder);
+    let compared = run(compare)?;
+    ensure!(compared.success, "read by the package gguf: {}", last_lines(&compared.err));
+    ensure!(answer(&file, &[])?.out == first.out, "the file answers otherwise");
+    home.run(&["quantize", &file, &small, "--type", "Q4_K_M"])?;
+    let quantised = answer(&small, &[])?.out;
+    ensure!(
+        answer(&folder, &["--quant", "q4_k_m"])?.out == quantised,
+        "quantised while loading answers otherwise"
+    );
+    home.run(&["cp", &folder, "of-folder"])?;
+    ensure!(answer("of-folder", &[])?.out == first.out, "the name answers otherwise");
+    home.run(&["rm", "of-folder"])?;
+    ensure!(Path::new(&folder).join("config.json").exists(), "the folder went with its name");
+    std::fs::remove_dir_all(&place)?;
+    Ok(format!("{} tensors alike, {}", compared.out.trim(), quote(&first.out)))
+}
+
 /// Bytes of all files below a folder.
 fn folder_bytes(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
