@@ -340,7 +340,9 @@ impl Config {
             let wrong = || Self::wrong(key, "is no list of numbers");
             let list = self.rope_settings().and_then(|rope| rope.get(key)).and_then(Json::as_array);
             let list = list.filter(|list| list.len() as u64 <= self.head_width).ok_or_else(wrong)?;
-            list.iter().map(|factor| factor.as_f64().map(|factor| factor as f32).ok_or_else(wrong)).collect::<Result<Vec<f32>, _>>()
+            list.iter()
+                .map(|factor| factor.as_f64().map(|factor| factor as f32).ok_or_else(wrong))
+                .collect::<Result<Vec<f32>, _>>()
         };
         Ok(Some([list("short_factor")?, list("long_factor")?]))
     }

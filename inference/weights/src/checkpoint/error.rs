@@ -176,6 +176,12 @@ pub enum CheckpointError {
         /// All that are read.
         supported: String,
     },
+    /// A tensor that the model needs is in no file.
+    #[error("the tensor {name} is missing: copy the whole folder of the model")]
+    NoTensor {
+        /// Its name.
+        name: String,
+    },
     /// A setting is missing or has a value that is not supported.
     #[error("config.json: {key} {problem}")]
     Config {

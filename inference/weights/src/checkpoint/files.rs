@@ -11,7 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
 
 use super::error::CheckpointError;
-use crate::map::{FileStamp, MappedFile};
+use crate::map::{FileStamp, MappedFile, names_in};
 
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
@@ -43,23 +43,26 @@ impl Stored {
 /// All tensors of a folder, by name.
 pub(super) struct Files {
     pub tensors: BTreeMap<String, Arc<Stored>>,
+    /// Those of bytes, which are parts of blocks of MXFP4 where a model uses them.
+    pub bytes: BTreeMap<String, Arc<Stored>>,
     /// Which versions of the files these are, in their order.
     pub stamps: Vec<FileStamp>,
 }
 
 impl Files {
     pub(super) fn open(folder: &Path) -> Result<Self, CheckpointError> {
-        let (mut tensors, mut stamps) = (BTreeMap::new(), Vec::new());
-        let mut skipped = BTreeSet::new();
+        let mut stamps = Vec::new();
+        let mut found = Found::default();
         for name in names(folder)? {
-            stamps.push(read(folder, &name, &mut tensors, &mut skipped)?);
+            stamps.push(read(folder, &name, &mut found)?);
         }
+        let Found { tensors, bytes, skipped } = found;
         for (name, file) in index(folder)?.into_iter().flat_map(|index| index.tensors) {
-            if !tensors.contains_key(&name) && !skipped.contains(&name) {
+            if !tensors.contains_key(&name) && !bytes.contains_key(&name) && !skipped.contains(&name) {
                 return Err(CheckpointError::MissingTensor { name, file });
             }
         }
-        Ok(Self { tensors, stamps })
+        Ok(Self { tensors, bytes, stamps })
     }
 }
 
@@ -89,22 +92,7 @@ pub(super) fn of_model(folder: &Path) -> Result<Vec<String>, CheckpointError> {
 
 /// Names of files and of folders in a folder, without hidden ones and those that are no text.
 pub(super) fn listed(folder: &Path) -> Result<(Vec<String>, Vec<String>), CheckpointError> {
-    let fail = |source| CheckpointError::Read { path: folder.to_owned(), source };
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
-            continue;
-        }
-        // Links are followed: hubs keep their files behind them.
-        if entry.path().is_dir() {
-            folders.push(name);
-        } else {
-            files.push(name);
-        }
-    }
-    Ok((files, folders))
+    names_in(folder).map_err(|source| CheckpointError::Read { path: folder.to_owned(), source })
 }
 
 /// The files that hold weights.
@@ -157,12 +145,15 @@ fn index(folder: &Path) -> Result<Option<Index>, CheckpointError> {
     Ok(Some(index))
 }
 
-fn read(
-    folder: &Path,
-    name: &str,
-    tensors: &mut BTreeMap<String, Arc<Stored>>,
-    skipped: &mut BTreeSet<String>,
-) -> Result<FileStamp, CheckpointError> {
+/// What was found in the files so far.
+#[derive(Default)]
+struct Found {
+    tensors: BTreeMap<String, Arc<Stored>>,
+    bytes: BTreeMap<String, Arc<Stored>>,
+    skipped: BTreeSet<String>,
+}
+
+fn read(folder: &Path, name: &str, found: &mut Found) -> Result<FileStamp, CheckpointError> {
     let path = folder.join(name);
     let file = MappedFile::open(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => {
@@ -191,14 +182,16 @@ fn read(
             Dtype::F16 => BlockType::F16,
             Dtype::BF16 => BlockType::BF16,
             // Buffers of positions and masks, which models compute themselves.
-            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => {
-                skipped.insert(name);
+            Dtype::I64 | Dtype::I32 | Dtype::BOOL => {
+                found.skipped.insert(name);
                 continue;
             }
+            Dtype::U8 => BlockType::MXFP4,
             other => return Err(CheckpointError::NumberType { name, found: format!("{other:?}") }),
         };
         let stored = Stored { file: file.clone(), range, shape: info.shape.clone(), block_type };
-        if tensors.insert(name.clone(), Arc::new(stored)).is_some() {
+        let known = if info.dtype == Dtype::U8 { &mut found.bytes } else { &mut found.tensors };
+        if known.insert(name.clone(), Arc::new(stored)).is_some() {
             return Err(damaged(format!("the tensor {name} is in two files")));
         }
     }

@@ -13,6 +13,7 @@ mod describe;
 mod encoders;
 mod error;
 mod files;
+mod gpt_oss;
 mod refused;
 mod tensors;
 mod vocabulary;

@@ -11,6 +11,7 @@ use super::config::Config;
 use super::decoders;
 use super::error::CheckpointError;
 use super::files::{Files, Stored};
+use super::gpt_oss;
 use crate::gguf::{Origin, write::Writer};
 
 /// What becomes of a tensor. Vectors become f32 in any case: GGUF has them so.
@@ -61,7 +62,8 @@ pub(super) fn write(
     let mut stacks = Stacks::new();
     for (theirs, stored) in &files.tensors {
         // A head that is the table once more.
-        if COMPUTED.iter().any(|end| theirs.ends_with(end)) || (tied && theirs == "lm_head.weight") {
+        let computed = COMPUTED.iter().any(|end| theirs.ends_with(end));
+        if computed || (tied && theirs == "lm_head.weight") || gpt_oss::is_one(theirs, config) {
             continue;
         }
         let unknown =
@@ -82,6 +84,9 @@ pub(super) fn write(
         let block_type = if stored.shape.len() == 1 { BlockType::F32 } else { stored.block_type };
         writer.declare(&ours, &shape, block_type);
         origins.push(origin(stored, form));
+    }
+    if config.kind.architecture == "gpt-oss" {
+        gpt_oss::write(config, files, writer, &mut origins)?;
     }
     for (name, stack) in stacks {
         origins.push(stacked(config, &name, stack, writer)?);
@@ -205,7 +210,7 @@ pub(super) fn origin(stored: &Arc<Stored>, form: Form) -> Origin {
     }
 }
 
-fn f32_bytes(stored: &Stored, plus: f32) -> Vec<u8> {
+pub(super) fn f32_bytes(stored: &Stored, plus: f32) -> Vec<u8> {
     let mut values = vec![0.0; stored.shape.iter().product()];
     unpack(stored.block_type, stored.bytes(), &mut values);
     values.iter().flat_map(|value| (value + plus).to_le_bytes()).collect()

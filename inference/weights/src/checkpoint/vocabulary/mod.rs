@@ -99,7 +99,7 @@ pub(super) fn write(
     special::write_template(folder, &beside.settings, writer)
 }
 
-/// What `tokenizer.json` and `tokenizer_config.json` give, for tests.
+/// What the bytes of `tokenizer.json`, or of SentencePiece's file, and of `tokenizer_config.json` give.
 pub(super) fn write_bytes(
     tokenizer: &[u8],
     settings: &[u8],
@@ -107,6 +107,10 @@ pub(super) fn write_bytes(
 ) -> Result<(), CheckpointError> {
     let read = |bytes| serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()));
     let beside = Beside { settings: read(settings)?, ..Beside::default() };
+    // A protocol buffer of pieces begins with the number of their field.
+    if tokenizer.first() == Some(&0x0A) {
+        return sentencepiece::write_bytes(tokenizer, Vec::new(), &beside, writer);
+    }
     write_json(&read(tokenizer)?, &beside, writer)
 }
 

@@ -49,11 +49,20 @@ pub(super) fn write(
 ) -> Result<(), CheckpointError> {
     let file =
         MappedFile::open(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
-    let model = Model::read(file.as_ref()).map_err(|problem| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        wrong(format!("is missing, and {name} cannot stand for it: {problem}"))
+    write_bytes(file.as_ref(), added(folder, beside)?, beside, writer)
+}
+
+/// The same of a file's bytes, and of tokens that other files add.
+pub(super) fn write_bytes(
+    bytes: &[u8],
+    added: Vec<(String, u64, bool)>,
+    beside: &Beside,
+    writer: &mut Writer,
+) -> Result<(), CheckpointError> {
+    let model = Model::read(bytes).map_err(|problem| {
+        wrong(format!("is missing, and SentencePiece's file cannot stand for it: {problem}"))
     })?;
-    let mut vocabulary = model.vocabulary(beside, added(folder, beside)?)?;
+    let mut vocabulary = model.vocabulary(beside, added)?;
     let mut special = Special::find(beside, &vocabulary);
     special.bos = special.bos.or(model.bos);
     special.eos = special.eos.or(model.eos);
