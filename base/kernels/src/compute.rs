@@ -298,6 +298,14 @@ pub trait Compute {
     /// `x[rows[i]] += factors[i] · y[i]`, in the order of `i`.
     fn add_rows(&mut self, x: &mut Self::Activation, rows: &[u32], factors: &[f32], y: &Self::Activation);
 
+    /// Copies columns of each row: `out[t][to ..] = x[t][from]`; other columns stay as they are, and `out` has as many rows.
+    fn copy_columns(
+        &mut self,
+        x: &Self::Activation,
+        moves: &[(Range<usize>, usize)],
+        out: &mut Self::Activation,
+    );
+
     /// `x = factor · x`.
     fn scale(&mut self, x: &mut Self::Activation, factor: f32);
 

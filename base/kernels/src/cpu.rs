@@ -482,6 +482,19 @@ impl Compute for Cpu {
         }
     }
 
+    fn copy_columns(&mut self, x: &Rows, moves: &[(Range<usize>, usize)], out: &mut Rows) {
+        assert_eq!(x.rows, out.rows);
+        let shape = out.tiles(out.rows_a_task(), out.width);
+        self.pool.for_tiles(out.used_mut(), shape, |mut tile| {
+            for row in tile.rows() {
+                let (from, to) = (x.row(row), tile.row(row));
+                for (range, at) in moves {
+                    to[*at..at + range.len()].copy_from_slice(&from[range.clone()]);
+                }
+            }
+        });
+    }
+
     fn scale(&mut self, x: &mut Rows, factor: f32) {
         let shape = x.tiles(x.rows_a_task(), x.width);
         self.pool.for_tiles(x.used_mut(), shape, |mut tile| {

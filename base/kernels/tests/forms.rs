@@ -275,6 +275,10 @@ fn rope_of_both_pairings() {
     }
 }
 
+fn rows_of(all: &[f32], width: usize) -> impl Iterator<Item = &[f32]> {
+    all.chunks_exact(width)
+}
+
 #[test]
 fn rows_are_added_where_they_belong() {
     let width = 33;
@@ -290,6 +294,13 @@ fn rows_are_added_where_they_belong() {
         }
         let want: Vec<f32> = want.iter().flatten().map(|value| 3.0 * value).collect();
         close("rows", &download(&mut cpu, &device), &want, 1e-6);
+        let mut moved = upload(&mut cpu, &x);
+        cpu.copy_columns(&device, &[(3..5, 30), (0..1, 7)], &mut moved);
+        for (moved, (device, before)) in rows_of(&download(&mut cpu, &moved), width)
+            .zip(rows_of(&download(&mut cpu, &device), width).zip(&x))
+        {
+            assert!(moved[30..32] == device[3..5] && moved[7] == device[0] && moved[8..30] == before[8..30]);
+        }
         cpu.zeros(&mut device, 2);
         assert_eq!(download(&mut cpu, &device), vec![0.0; 2 * width]);
     }

@@ -2,12 +2,14 @@
 //! [`Plan`](crate::Plan): there are no branches on names here.
 
 mod experts;
+mod latent;
 
 use kernels::{AttentionShape, Batch, Compute};
 
-use crate::load::{FeedForward, LayerWeights, Linear, Model, Norm};
+use crate::load::{FeedForward, LayerWeights, Linear, Model, Norm, Projections};
 use crate::shape::{NormKind, Order, Shape};
 use experts::Routes;
+use latent::LatentSpace;
 
 /// The activations of a step; made once and used again. Each is `[tokens × …]`.
 pub struct Workspace<C: Compute> {
@@ -27,6 +29,8 @@ pub struct Workspace<C: Compute> {
     up: C::Activation,
     /// Of mixtures of experts.
     routes: Option<Routes<C>>,
+    /// Of attention over short vectors.
+    latent: Option<LatentSpace<C>>,
     /// Cosines and sines, one table for each rotary embedding: `rope_width`.
     tables: Vec<C::Activation>,
     /// Rows whose logits are wanted: `width`, then `vocab`.
@@ -55,6 +59,11 @@ impl<C: Compute> Model<C> {
             gate: compute.activation(ff_width),
             up: compute.activation(ff_width),
             routes: self.plan.experts.as_ref().map(|plan| Routes::new(compute, width, plan)),
+            latent: self
+                .plan
+                .latent
+                .as_ref()
+                .map(|latent| LatentSpace::new(compute, &self.plan.shape, latent)),
             tables: self.plan.ropes.iter().map(|_| compute.activation(rope_width)).collect(),
             last: compute.activation(width),
             logits: compute.activation(self.vocab),
@@ -164,11 +173,17 @@ impl<C: Compute> Model<C> {
         layer: &LayerWeights<C>,
     ) {
         let plan = &self.plan;
-        let Shape { heads, kv_heads, head_width, norm_epsilon, .. } = plan.shape;
+        let Shape { head_width, norm_epsilon, .. } = plan.shape;
         let input = if plan.order.before() { &mut space.normed } else { &mut space.x };
-        linear(compute, &layer.q, input, &mut space.q);
-        linear(compute, &layer.k, input, &mut space.k);
-        linear(compute, &layer.v, input, &mut space.v);
+        let (q, k, v) = match &layer.projections {
+            Projections::Separate { q, k, v } => (q, k, v),
+            Projections::Latent(weights) => {
+                return self.attend_latent(compute, space, pages, batch, index, (layer, weights));
+            }
+        };
+        linear(compute, q, input, &mut space.q);
+        linear(compute, k, input, &mut space.k);
+        linear(compute, v, input, &mut space.v);
         if let Some(gain) = &layer.q_norm {
             compute.rms_norm_heads(&mut space.q, gain, norm_epsilon);
         }
@@ -181,17 +196,28 @@ impl<C: Compute> Model<C> {
             compute.rope(&mut space.k, head_width, plan.pairing, table);
         }
         compute.store_kv(pages, index, batch, &space.k, &space.v);
-        let shape = AttentionShape {
-            layer: index,
+        compute.attention(
+            pages,
+            &self.attention_shape(index),
+            layer.sinks.as_ref(),
+            batch,
+            &space.q,
+            &mut space.attended,
+        );
+        linear(compute, &layer.output, &mut space.attended, &mut space.delta);
+    }
+
+    fn attention_shape(&self, layer: usize) -> AttentionShape {
+        let Shape { heads, kv_heads, head_width, .. } = self.plan.shape;
+        AttentionShape {
+            layer,
             heads,
             kv_heads,
             head_width,
-            scale: plan.attention_scale,
-            window: plan.layers[index].window,
-            soft_cap: plan.attention_cap,
-        };
-        compute.attention(pages, &shape, layer.sinks.as_ref(), batch, &space.q, &mut space.attended);
-        linear(compute, &layer.output, &mut space.attended, &mut space.delta);
+            scale: self.plan.attention_scale,
+            window: self.plan.layers[layer].window,
+            soft_cap: self.plan.attention_cap,
+        }
     }
 
     /// `delta = down(act(gate) · up)`, or `down(act(up))`, or what experts make, of the normed state, or of the state.

@@ -1,6 +1,7 @@
 //! A model from a file: the family's plan, and every tensor found, checked against it and handed to the device.
 //! Shapes and types are checked here, so that `forward` may take them for granted.
 
+mod latent;
 mod layers;
 
 use std::ops::Range;
@@ -31,11 +32,7 @@ pub struct Model<C: Compute> {
 /// The weights of one layer. Shapes are `[rows × columns]`.
 pub(crate) struct LayerWeights<C: Compute> {
     pub attention_norm: Option<Norm<C>>,
-    /// `[heads·head_width × width]`.
-    pub q: Linear<C>,
-    /// `[kv_heads·head_width × width]`.
-    pub k: Linear<C>,
-    pub v: Linear<C>,
+    pub projections: Projections<C>,
     /// A head's width, or that of all heads.
     pub q_norm: Option<C::Vector>,
     pub k_norm: Option<C::Vector>,
@@ -47,6 +44,35 @@ pub(crate) struct LayerWeights<C: Compute> {
     pub ff_norm: Option<Norm<C>>,
     pub feed_forward: FeedForward<C>,
     pub post_ff_norm: Option<Norm<C>>,
+}
+
+/// What makes queries, keys and values.
+pub(crate) enum Projections<C: Compute> {
+    /// Shapes: `q` `[heads·head_width × width]`, `k` and `v` `[kv_heads·head_width × width]`.
+    Separate {
+        q: Linear<C>,
+        k: Linear<C>,
+        v: Linear<C>,
+    },
+    Latent(Box<LatentWeights<C>>),
+}
+
+/// Queries, keys and values of one short vector a token, see [`Latent`](crate::shape::Latent). Of a head's query and key,
+/// what turns comes first.
+pub(crate) struct LatentWeights<C: Compute> {
+    /// `[query_rank × width]`, where queries are made of a vector of their own.
+    pub query_down: Option<(Linear<C>, Norm<C>)>,
+    /// `[heads·head_width × query_rank or width]`.
+    pub query: Linear<C>,
+    /// `[rank × width]`, and its norm.
+    pub down: Linear<C>,
+    pub norm: Norm<C>,
+    /// `[rope_width × width]`.
+    pub turned: Linear<C>,
+    /// `[heads·plain_width × rank]`.
+    pub keys: Linear<C>,
+    /// `[heads·value_width × rank]`.
+    pub values: Linear<C>,
 }
 
 /// Shapes: `gate` and `up` `[ff_width × width]`, `down` `[width × ff_width]`.

@@ -59,6 +59,8 @@ pub struct Plan {
     /// Heads have one more score, learned, that weighs nothing but itself.
     pub sinks: bool,
     pub experts: Option<ExpertsPlan>,
+    /// Keys and values are made of one short vector a token.
+    pub latent: Option<Latent>,
     /// The distinct rotary embeddings of the layers.
     pub ropes: Vec<Rope>,
     pub layers: Vec<Layer>,
@@ -122,6 +124,19 @@ pub enum QueryNorms {
     Whole,
 }
 
+/// Attention whose keys and values are made of one short vector a token (DeepSeek-AI, "DeepSeek-V2", 2024). A head's key is
+/// its own part, and one that turns and that all heads share; its value may be narrower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latent {
+    /// Elements of the vector that queries are made of; 0: they are made of the state.
+    pub query_rank: usize,
+    /// Elements of the vector that keys and values are made of.
+    pub rank: usize,
+    /// Elements of a key that do not turn.
+    pub plain_width: usize,
+    pub value_width: usize,
+}
+
 /// A mixture of experts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpertsPlan {
@@ -132,6 +147,9 @@ pub struct ExpertsPlan {
     /// The width of the expert that computes every token; 0: there is none.
     pub shared_ff_width: usize,
     pub routing: Routing,
+    /// Experts are in so many groups of equal size, and come from so many of them whose best are best.
+    pub groups: usize,
+    pub groups_used: usize,
     /// The weights of the chosen are multiplied by this.
     pub scale: f32,
 }
@@ -283,6 +301,8 @@ impl Reader<'_> {
             used,
             ff_width,
             shared_ff_width: self.size("expert_shared_feed_forward_length", 4 * WIDTH_MAX)?.unwrap_or(shared),
+            groups: 1,
+            groups_used: 1,
             routing: if of_chosen { Routing::OfChosen } else { Routing::OfAll },
             scale: self.positive("expert_weights_scale")?.unwrap_or(1.0),
         }))
@@ -338,6 +358,44 @@ impl Reader<'_> {
                 "values of another width than keys are not supported yet",
             ));
         }
+        self.sizes_of(layers, width, [heads, kv_heads, head_width])
+    }
+
+    /// The sizes of a decoder whose keys and values are made of one vector a token: as many of them as there are heads.
+    pub(crate) fn latent_shape(&self) -> Result<(Shape, Latent), ModelError> {
+        let layers = self.required_size("block_count", LAYERS_MAX)?;
+        let width = self.required_size("embedding_length", WIDTH_MAX)?;
+        let heads = self.required_size("attention.head_count", HEADS_MAX)?;
+        // Files that were made for attention over the vectors themselves keep the widths of heads apart.
+        let either = |of_heads: &str, plain: &str| match self.size(of_heads, WIDTH_MAX)? {
+            Some(given) => Ok(given),
+            None => self.required_size(plain, WIDTH_MAX),
+        };
+        let head_width = either("attention.key_length_mla", "attention.key_length")?;
+        let value_width = either("attention.value_length_mla", "attention.value_length")?;
+        let shape = self.sizes_of(layers, width, [heads, heads, head_width])?;
+        if value_width > head_width || shape.rope_width >= head_width {
+            return Err(self.wrong(
+                "attention.key_length",
+                head_width,
+                "values and what turns must be narrower",
+            ));
+        }
+        let latent = Latent {
+            query_rank: self.size("attention.q_lora_rank", WIDTH_MAX)?.unwrap_or(0),
+            rank: self.required_size("attention.kv_lora_rank", WIDTH_MAX)?,
+            plain_width: head_width - shape.rope_width,
+            value_width,
+        };
+        Ok((shape, latent))
+    }
+
+    fn sizes_of(
+        &self,
+        layers: usize,
+        width: usize,
+        [heads, kv_heads, head_width]: [usize; 3],
+    ) -> Result<Shape, ModelError> {
         let rope_width = self.size("rope.dimension_count", WIDTH_MAX)?.unwrap_or(head_width);
         if rope_width > head_width || !rope_width.is_multiple_of(2) {
             return Err(self.wrong("rope.dimension_count", rope_width, "it must be even and within a head"));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use kernels::{BlockType, Cpu, KvType, Level};
 use model::Model;
-use model::encoder::{Encoder, Pooling, Texts, is_encoder, normalise, pool};
+use model::encoder::{Encoder, Pooling, Products, Texts, is_encoder, normalise, pool};
 use seeded::checkpoint::{self, Tensor};
 use serde_json::Value;
 use weights::Gguf;
@@ -66,14 +66,14 @@ fn floats(values: &Value) -> Vec<f32> {
 }
 
 /// The states of each text's tokens.
-fn states(file: &Gguf, texts: &[Vec<u32>], rounded: bool) -> (Vec<Vec<f32>>, usize) {
+fn states(file: &Gguf, texts: &[Vec<u32>], products: Products) -> (Vec<Vec<f32>>, usize) {
     let mut cpu = Cpu::with_level(2, Level::detect());
     if !is_encoder(file.metadata().string("general.architecture").unwrap().unwrap()) {
         let model = Model::load(file, &mut cpu).unwrap();
         let states = texts.iter().map(|text| support::states(&mut cpu, &model, text, KvType::F32));
         return (states.collect(), model.shape().width);
     }
-    let (encoder, _) = Encoder::load(file, None, rounded, &mut cpu).unwrap();
+    let (encoder, _) = Encoder::load(file, None, products, &mut cpu).unwrap();
     let mut batch = Texts::default();
     for text in texts {
         batch.push(text, text.len());
@@ -95,8 +95,8 @@ fn states(file: &Gguf, texts: &[Vec<u32>], rounded: bool) -> (Vec<Vec<f32>>, usi
 }
 
 /// The largest difference of a number from the golden's, and the lowest cosine.
-fn compare(golden: &Value, file: &Gguf, rounded: bool) -> (f32, f32) {
-    let (states, width) = states(file, &texts(golden), rounded);
+fn compare(golden: &Value, file: &Gguf, products: Products) -> (f32, f32) {
+    let (states, width) = states(file, &texts(golden), products);
     let (mut apart, mut cosine) = (0.0f32, 1.0f32);
     for (name, pooling) in POOLINGS {
         let wanted = golden["vectors"][name].as_array().unwrap();
@@ -119,10 +119,10 @@ fn check_vectors(name: &str, said: Option<Pooling>) {
     let native = weights::checkpoint::open(folder.path()).unwrap();
     assert_eq!(Pooling::of_file(native.metadata()).unwrap(), said, "{name}");
     let f32s = converted(&native, BlockType::F32);
-    let (native, _) = compare(&golden, &native, false);
-    let (gguf, _) = compare(&golden, &f32s, false);
-    let (_, rounded) = compare(&golden, &f32s, true);
-    let (_, quantised) = compare(&golden, &converted(&f32s, BlockType::Q8_0), false);
+    let (native, _) = compare(&golden, &native, Products::Exact);
+    let (gguf, _) = compare(&golden, &f32s, Products::AsStored);
+    let (_, rounded) = compare(&golden, &f32s, Products::Rounded);
+    let (_, quantised) = compare(&golden, &converted(&f32s, BlockType::Q8_0), Products::AsStored);
     println!(
         "{name:24} {native:.1e} native, {gguf:.1e} as GGUF; cosines {rounded:.6} rounded, {quantised:.6} in Q8_0"
     );
@@ -149,7 +149,7 @@ fn check_scores(name: &str, outputs: usize) {
     let native = weights::checkpoint::open(folder.path()).unwrap();
     for (form, file) in [("natively", native.clone()), ("as GGUF", converted(&native, BlockType::F32))] {
         let mut cpu = Cpu::with_level(2, Level::detect());
-        let (encoder, _) = Encoder::load(&file, None, false, &mut cpu).unwrap();
+        let (encoder, _) = Encoder::load(&file, None, Products::Exact, &mut cpu).unwrap();
         assert_eq!(encoder.outputs(), outputs);
         let (mut batch, mut wanted) = (Texts::default(), Vec::new());
         for (text, score) in texts(&golden).iter().zip(golden["scores"].as_array().unwrap()) {
@@ -185,10 +185,10 @@ fn texts_do_not_see_each_other() {
         let folder = folder(&golden);
         let file = weights::checkpoint::open(folder.path()).unwrap();
         let texts = texts(&golden);
-        for rounded in [false, true] {
-            let (together, _) = states(&file, &texts, rounded);
+        for products in [Products::Exact, Products::Rounded] {
+            let (together, _) = states(&file, &texts, products);
             for (text, together) in texts.iter().zip(together) {
-                assert_eq!(states(&file, std::slice::from_ref(text), rounded).0, [together], "{name}");
+                assert_eq!(states(&file, std::slice::from_ref(text), products).0, [together], "{name}");
             }
         }
     }

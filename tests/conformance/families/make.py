@@ -98,6 +98,12 @@ def models_to_make():
     yield "starcoder2", "BF16", t.Starcoder2ForCausalLM, t.Starcoder2Config(**SIZES | dict(hidden_size=64), sliding_window=16)
     yield "gpt2", "F16", t.GPT2LMHeadModel, t.GPT2Config(vocab_size=VOCAB, n_embd=64, n_layer=3, n_head=4, n_positions=128, bos_token_id=256, eos_token_id=257)
     yield "gpt-neox", "F16", t.GPTNeoXForCausalLM, t.GPTNeoXConfig(**GPT, hidden_size=128, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4)
+    latent = dict(
+        kv_lora_rank=32, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32, num_key_value_heads=4, head_dim=16,
+        n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=2, moe_intermediate_size=32, first_k_dense_replace=1,
+    )
+    yield "deepseek2-lite", "BF16", t.DeepseekV2ForCausalLM, t.DeepseekV2Config(**SIZES | latent | dict(q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1))
+    yield "deepseek2", "BF16", t.DeepseekV2ForCausalLM, t.DeepseekV2Config(**SIZES | latent | dict(q_lora_rank=48, topk_method="group_limited_greedy", n_group=3, topk_group=2, routed_scaling_factor=2.5, rope_parameters=YARN | dict(mscale=0.7, mscale_all_dim=0.7, beta_fast=32.0, beta_slow=1.0)))
     yield "gpt-oss", "BF16", t.GptOssForCausalLM, t.GptOssConfig(**WIDE, num_local_experts=6, num_experts_per_tok=3, sliding_window=16, rope_parameters=YARN | dict(truncate=False, beta_fast=32.0, beta_slow=1.0))
     yield "gpt-neox-serial", "F32", t.GPTNeoXForCausalLM, t.GPTNeoXConfig(**GPT, hidden_size=64, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, use_parallel_residual=False, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))
 

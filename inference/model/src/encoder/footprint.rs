@@ -6,6 +6,7 @@ use kernels::cpu::batch_bytes;
 use kernels::pack::Format;
 use weights::Gguf;
 
+use super::load::Products;
 use super::plan::{EncoderShape, plan};
 use crate::error::ModelError;
 use crate::footprint::text_bytes;
@@ -27,11 +28,11 @@ pub struct EncoderFootprint {
 }
 
 impl EncoderFootprint {
-    /// Reads a header. `rounded`: as for [`Encoder::load`](super::Encoder::load).
+    /// Reads a header.
     ///
     /// # Errors
     /// When the architecture is no encoder of ours, or a key is missing or wrong.
-    pub fn of(file: &Gguf, rounded: bool) -> Result<Self, ModelError> {
+    pub fn of(file: &Gguf, products: Products) -> Result<Self, ModelError> {
         let metadata = file.metadata();
         let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
         let shape = plan(Reader { metadata, architecture })?.shape;
@@ -41,7 +42,7 @@ impl EncoderFootprint {
             let floats = matches!(tensor.block_type, BlockType::F32 | BlockType::F16 | BlockType::BF16);
             let own = match Format::of(tensor.block_type) {
                 Some(format) => format.packed_bytes(rows, columns),
-                None if floats => Some(batch_bytes(rows, columns, rounded)),
+                None if floats => Some(batch_bytes(rows, columns, products.round(tensor.block_type))),
                 None => None,
             };
             own.filter(|_| used).unwrap_or_else(|| tensor.size_bytes()) as u64

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kernels::{Compute, MatrixSource};
+use kernels::{BlockType, Compute, MatrixSource};
 use weights::packed::Part;
 use weights::{Gguf, PackedFile};
 
@@ -10,6 +10,29 @@ use super::plan::{EncoderShape, Plan, plan};
 use crate::error::ModelError;
 use crate::load::{Linear, Loader, PackedParts};
 use crate::shape::Reader;
+
+/// How exactly floats are multiplied, on machines where shorter ones are faster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Products {
+    /// F32 weights in f32; F16 and BF16 weights, which were rounded once already, in bfloat16.
+    #[default]
+    AsStored,
+    /// In f32.
+    Exact,
+    /// In bfloat16: see [`Compute::batch_matrix`].
+    Rounded,
+}
+
+impl Products {
+    /// Whether weights of this type are rounded.
+    pub(super) const fn round(self, kind: BlockType) -> bool {
+        match self {
+            Self::AsStored => matches!(kind, BlockType::F16 | BlockType::BF16),
+            Self::Exact => false,
+            Self::Rounded => true,
+        }
+    }
+}
 
 /// An encoder on a device.
 pub struct Encoder<C: Compute> {
@@ -77,22 +100,21 @@ impl<C: Compute> std::fmt::Debug for Encoder<C> {
 }
 
 impl<C: Compute> Encoder<C> {
-    /// Takes an encoder from its file to a device. With products that may round to the device's short floats, if
-    /// `rounded`: see [`Compute::batch_matrix`].
+    /// Takes an encoder from its file to a device.
     ///
     /// # Errors
     /// When the architecture is no encoder of ours, or a key or tensor is missing or wrong.
     pub fn load(
         file: &Gguf,
         kept: Option<&PackedFile>,
-        rounded: bool,
+        products: Products,
         compute: &mut C,
     ) -> Result<(Self, PackedParts), ModelError> {
         let metadata = file.metadata();
         let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
         let plan = plan(Reader { metadata, architecture })?;
         let loader = Loader { file, kept, parts: PackedParts::default(), compute };
-        let mut finder = Finder { loader, rounded };
+        let mut finder = Finder { loader, products };
         let EncoderShape { width, context_tokens, layers, .. } = plan.shape;
         let (embedding, vocab) = finder.table("token_embd.weight", width)?;
         let positions = match plan.positions {
@@ -160,7 +182,7 @@ impl<C: Compute> Encoder<C> {
 /// Finds tensors.
 struct Finder<'a, C: Compute> {
     loader: Loader<'a, C>,
-    rounded: bool,
+    products: Products,
 }
 
 impl<C: Compute> Finder<'_, C> {
@@ -245,6 +267,7 @@ impl<C: Compute> Finder<'_, C> {
     fn product(&mut self, name: &str, source: MatrixSource) -> Result<C::Matrix, ModelError> {
         let Loader { kept, parts, compute, .. } = &mut self.loader;
         let MatrixSource { kind, rows, columns, .. } = source;
+        let rounded = self.products.round(kind);
         let kept = kept.and_then(|kept| {
             let tensor = kept.tensor(name)?;
             let fits = (tensor.kind, tensor.rows, tensor.columns) == (kind, rows, columns);
@@ -254,7 +277,7 @@ impl<C: Compute> Finder<'_, C> {
         let new = kept.is_none();
         let matrix = match kept {
             Some(matrix) => Ok(matrix),
-            None => compute.batch_matrix(source, self.rounded),
+            None => compute.batch_matrix(source, rounded),
         };
         let matrix = matrix.map_err(|source| ModelError::Device { name: name.to_owned(), source })?;
         if let Some(form) = compute.own_form(&matrix) {

@@ -12,7 +12,7 @@ mod pooling;
 
 pub use footprint::EncoderFootprint;
 pub use forward::{Texts, Workspace};
-pub use load::Encoder;
+pub use load::{Encoder, Products};
 pub use plan::{EncoderShape, supported};
 pub use pooling::{Pooling, max_similarity, normalise, pool};
 

@@ -1,6 +1,7 @@
 //! The families: one small file each, which states what differs from the plain decoder.
 
 mod cohere;
+mod deepseek2;
 mod exaone;
 mod gemma;
 mod gemma2;
@@ -18,7 +19,7 @@ mod starcoder2;
 use kernels::{Gate, RopePairing};
 
 use crate::error::ModelError;
-use crate::shape::{Layer, NormKind, Order, Plan, QueryNorms, Reader};
+use crate::shape::{Layer, NormKind, Order, Plan, QueryNorms, Reader, Shape};
 
 /// A family of models.
 struct Family {
@@ -28,9 +29,10 @@ struct Family {
     plan: fn(Reader<'_>, Option<&[f32]>) -> Result<Plan, ModelError>,
 }
 
-const FAMILIES: [Family; 20] = [
+const FAMILIES: [Family; 21] = [
     Family { architecture: "cohere2", plan: cohere::cohere2 },
     Family { architecture: "command-r", plan: cohere::command_r },
+    Family { architecture: "deepseek2", plan: deepseek2::plan },
     Family { architecture: "exaone", plan: exaone::exaone },
     Family { architecture: "exaone4", plan: exaone::exaone4 },
     Family { architecture: "gemma", plan: gemma::plan },
@@ -54,7 +56,16 @@ const FAMILIES: [Family; 20] = [
 /// The plain decoder, from which families differ: normed before each half, SiLU-gated, one rotary embedding, every layer sees
 /// everything.
 fn plain(reader: Reader<'_>, pairing: RopePairing, rope_factors: Option<&[f32]>) -> Result<Plan, ModelError> {
-    let shape = reader.shape()?;
+    shaped(reader, reader.shape()?, pairing, rope_factors)
+}
+
+/// The plain decoder of these sizes.
+fn shaped(
+    reader: Reader<'_>,
+    shape: Shape,
+    pairing: RopePairing,
+    rope_factors: Option<&[f32]>,
+) -> Result<Plan, ModelError> {
     let rope = reader.rope(&shape, rope_factors, pairing)?;
     Ok(Plan {
         embedding_scale: 1.0,
@@ -73,6 +84,7 @@ fn plain(reader: Reader<'_>, pairing: RopePairing, rope_factors: Option<&[f32]>)
         query_norms: QueryNorms::None,
         sinks: false,
         experts: None,
+        latent: None,
         ropes: vec![rope],
         layers: vec![Layer::PLAIN; shape.layers],
         shape,

@@ -96,11 +96,14 @@ fn route(plan: &ExpertsPlan, scores: &[f32], chosen: &mut [(Vec<u32>, Vec<f32>)]
         order.clear();
         order.extend(0..plan.count);
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        if plan.groups_used < plan.groups {
+            keep_best_groups(plan, &mut order);
+        }
         let best = &order[..plan.used];
         // In f64: the weights of many experts are summed.
         let power = |expert: &usize| f64::from(scores[*expert] - scores[best[0]]).exp();
         let total: f64 = match plan.routing {
-            Routing::OfAll => order.iter().map(power).sum(),
+            Routing::OfAll => (0..plan.count).map(|expert| power(&expert)).sum(),
             Routing::OfChosen => best.iter().map(power).sum(),
         };
         for expert in best {
@@ -111,12 +114,34 @@ fn route(plan: &ExpertsPlan, scores: &[f32], chosen: &mut [(Vec<u32>, Vec<f32>)]
     }
 }
 
+/// Of experts in descending order, leaves those of the groups whose best are best.
+fn keep_best_groups(plan: &ExpertsPlan, order: &mut Vec<usize>) {
+    let group = |expert: usize| expert / (plan.count / plan.groups);
+    let mut best: Vec<usize> = Vec::with_capacity(plan.groups_used);
+    for expert in order.iter() {
+        if best.len() < plan.groups_used && !best.contains(&group(*expert)) {
+            best.push(group(*expert));
+        }
+    }
+    order.retain(|expert| best.contains(&group(*expert)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(routing: Routing, scores: &[f32], expected: &[(&[u32], &[f32])]) {
-        let plan = ExpertsPlan { count: 3, used: 2, ff_width: 1, shared_ff_width: 0, routing, scale: 2.0 };
+        let (groups, groups_used) = (1, 1);
+        let plan = ExpertsPlan {
+            count: 3,
+            used: 2,
+            ff_width: 1,
+            shared_ff_width: 0,
+            groups,
+            groups_used,
+            routing,
+            scale: 2.0,
+        };
         let mut chosen = vec![(vec![9], vec![9.0]); 3];
         route(&plan, scores, &mut chosen);
         for (expert, ((rows, factors), (want_rows, want))) in chosen.iter().zip(expected).enumerate() {
@@ -124,6 +149,26 @@ mod tests {
             let close = factors.iter().zip(*want).all(|(found, want)| (found - want).abs() < 1e-6);
             assert!(close && factors.len() == want.len(), "{expert}: {factors:?}");
         }
+    }
+
+    #[test]
+    fn experts_of_other_groups_are_not_asked() {
+        let plan = ExpertsPlan {
+            count: 6,
+            used: 3,
+            ff_width: 1,
+            shared_ff_width: 0,
+            groups: 3,
+            groups_used: 2,
+            routing: Routing::OfChosen,
+            scale: 1.0,
+        };
+        // Groups of two; the last has the best, the first the next: the middle one is left out, though its second is better
+        // than that of the first.
+        let mut chosen = vec![(Vec::new(), Vec::new()); 6];
+        route(&plan, &[4.0, 1.0, 3.0, 2.0, 0.0, 5.0], &mut chosen);
+        let used: Vec<usize> = (0..6).filter(|expert| !chosen[*expert].0.is_empty()).collect();
+        assert_eq!(used, [0, 1, 5]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use kernels::Compute;
 
-use super::{Expert, Experts, FeedForward, LayerWeights, Linear, Loader, Norm};
+use super::{Expert, Experts, FeedForward, LayerWeights, Linear, Loader, Norm, Projections};
 use crate::error::ModelError;
 use crate::shape::{ExpertsPlan, Order, Plan, QueryNorms, Reader, Shape};
 
@@ -37,7 +37,7 @@ impl<C: Compute> Loader<'_, C> {
     }
 
     /// Some of the rows of a tensor with several matrices, one upon the other.
-    fn linear_of(
+    pub(super) fn linear_of(
         &mut self,
         prefix: &str,
         part: Range<usize>,
@@ -94,16 +94,18 @@ impl<C: Compute> Loader<'_, C> {
         let shares = plan.order == Order::Parallel
             && self.file.tensor(&name(&format!("{}.weight", plan.ff_norm))).is_none();
         let ff_norm = (before && !shares).then(|| self.norm(&name(plan.ff_norm), width)).transpose()?;
-        let [q, k, v] = self.queries_keys_values(&name, [queries, keys, keys], width)?;
+        let attended = heads * plan.latent.map_or(head_width, |latent| latent.value_width);
+        let projections = match &plan.latent {
+            Some(latent) => Projections::Latent(Box::new(self.latent(plan, latent, &name)?)),
+            None => self.queries_keys_values(&name, [queries, keys, keys], width)?,
+        };
         Ok(LayerWeights {
             attention_norm,
-            q,
-            k,
-            v,
+            projections,
             q_norm,
             k_norm,
             sinks: plan.sinks.then(|| self.vector(&name("attn_sinks.weight"), heads)).transpose()?,
-            output: self.linear(&name("attn_output"), width, queries)?,
+            output: self.linear(&name("attn_output"), width, attended)?,
             post_attention_norm,
             ff_norm,
             feed_forward: self.feed_forward(plan, index)?,
@@ -117,21 +119,21 @@ impl<C: Compute> Loader<'_, C> {
         name: &dyn Fn(&str) -> String,
         rows: [usize; 3],
         width: usize,
-    ) -> Result<[Linear<C>; 3], ModelError> {
+    ) -> Result<Projections<C>, ModelError> {
         let whole = name("attn_qkv");
         if self.file.tensor(&format!("{whole}.weight")).is_none() {
-            return Ok([
-                self.linear(&name("attn_q"), rows[0], width)?,
-                self.linear(&name("attn_k"), rows[1], width)?,
-                self.linear(&name("attn_v"), rows[2], width)?,
-            ]);
+            return Ok(Projections::Separate {
+                q: self.linear(&name("attn_q"), rows[0], width)?,
+                k: self.linear(&name("attn_k"), rows[1], width)?,
+                v: self.linear(&name("attn_v"), rows[2], width)?,
+            });
         }
         let (k, v, all) = (rows[0], rows[0] + rows[1], rows.iter().sum());
-        Ok([
-            self.linear_of(&whole, 0..k, all, width)?,
-            self.linear_of(&whole, k..v, all, width)?,
-            self.linear_of(&whole, v..all, all, width)?,
-        ])
+        Ok(Projections::Separate {
+            q: self.linear_of(&whole, 0..k, all, width)?,
+            k: self.linear_of(&whole, k..v, all, width)?,
+            v: self.linear_of(&whole, v..all, all, width)?,
+        })
     }
 
     fn feed_forward(&mut self, plan: &Plan, index: usize) -> Result<FeedForward<C>, ModelError> {

@@ -115,9 +115,13 @@ impl Config {
         config.heads = sane("num_attention_heads", config.required("num_attention_heads")?)?;
         let kv_heads = config.u64("num_key_value_heads")?.unwrap_or(config.heads);
         config.kv_heads = sane("num_key_value_heads", kv_heads)?;
-        config.head_width = match config.u64("head_dim")? {
-            Some(given) => sane("head_dim", given)?,
-            None => sane("hidden_size", config.required("hidden_size")?)? / config.heads,
+        config.head_width = match (config.u64("qk_nope_head_dim")?, config.u64("head_dim")?) {
+            (Some(plain), _) => {
+                sane("qk_nope_head_dim", plain)?
+                    + sane("qk_rope_head_dim", config.required("qk_rope_head_dim")?)?
+            }
+            (None, Some(given)) => sane("head_dim", given)?,
+            (None, None) => sane("hidden_size", config.required("hidden_size")?)? / config.heads,
         };
         Ok(config)
     }
@@ -163,7 +167,7 @@ impl Config {
             ("attention.head_count", Some(self.heads)),
             ("attention.head_count_kv", Some(self.kv_heads)),
             ("attention.key_length", Some(self.head_width)),
-            ("attention.value_length", Some(self.head_width)),
+            ("attention.value_length", Some(self.u64("v_head_dim")?.unwrap_or(self.head_width))),
             ("rope.dimension_count", Some(self.turned_width()?)),
             ("attention.sliding_window", self.window()?),
             ("vocab_size", self.u64("vocab_size")?),
@@ -195,6 +199,9 @@ impl Config {
 
     /// Elements of a head that turn with its position: all of them, or a part.
     fn turned_width(&self) -> Result<u64, CheckpointError> {
+        if let Some(width) = self.u64("qk_rope_head_dim")? {
+            return Ok(width);
+        }
         let part = self.rope("partial_rotary_factor")?.or(self.f64("rotary_pct")?).unwrap_or(1.0);
         if !(part > 0.0 && part <= 1.0) {
             return Err(Self::wrong(
@@ -239,7 +246,7 @@ impl Config {
         }
     }
 
-    fn rope(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+    pub(super) fn rope(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
         let kept = self.rope_settings().and_then(|rope| rope.get(key)).filter(|value| !value.is_null());
         match kept {
             Some(value) => {

@@ -17,7 +17,8 @@ const PLAIN: Kind = Kind {
 };
 const GELU: &[&str] = &["gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"];
 
-pub(super) const KINDS: [Kind; 19] = [
+pub(super) const KINDS: [Kind; 20] = [
+    Kind { model_types: &["deepseek_v2"], architecture: "deepseek2", ..PLAIN },
     Kind {
         model_types: &["llama", "mistral", "ministral", "mixtral"],
         architecture: "llama",
@@ -174,12 +175,18 @@ pub(super) fn write(config: &Config, writer: &mut Writer) -> Result<(), Checkpoi
     if let Some(Json::Bool(parallel)) = config.get("use_parallel_residual") {
         writer.bool(&key("use_parallel_residual"), *parallel);
     }
+    write_latent(config, writer)?;
     let Some(count) = experts(config)? else { return Ok(()) };
     let used = config.u64("num_experts_per_tok")?.or(config.u64("experts_per_token")?);
+    let grouped = config.get("topk_method") == Some(&Json::from("group_limited_greedy"));
     let sizes = [
         ("expert_count", Some(count)),
         ("expert_used_count", used),
         ("expert_feed_forward_length", config.u64("moe_intermediate_size")?),
+        ("expert_shared_count", config.u64("n_shared_experts")?),
+        ("leading_dense_block_count", config.u64("first_k_dense_replace")?.filter(|count| *count > 0)),
+        ("expert_group_count", grouped.then(|| config.u64("n_group")).transpose()?.flatten()),
+        ("expert_group_used_count", grouped.then(|| config.u64("topk_group")).transpose()?.flatten()),
     ];
     for (name, size) in sizes {
         let Some(size) = size else { continue };
@@ -192,12 +199,34 @@ pub(super) fn write(config: &Config, writer: &mut Writer) -> Result<(), Checkpoi
     Ok(())
 }
 
+/// Widths of attention over short vectors.
+fn write_latent(config: &Config, writer: &mut Writer) -> Result<(), CheckpointError> {
+    let architecture = config.kind.architecture;
+    if architecture != "deepseek2" {
+        return Ok(());
+    }
+    for (name, theirs) in [("q_lora_rank", "q_lora_rank"), ("kv_lora_rank", "kv_lora_rank")] {
+        let Some(size) = config.u64(theirs)? else { continue };
+        let size =
+            u32::try_from(size).map_err(|_| Config::wrong(theirs, format!("of {size} is too large")))?;
+        writer.u32(&format!("{architecture}.attention.{name}"), size);
+    }
+    // What each factor of stretched positions adds to scores.
+    if let Some(scale) = config.rope("mscale_all_dim")?.filter(|scale| *scale > 0.0) {
+        writer.f32(&format!("{architecture}.rope.scaling.yarn_log_multiplier"), (0.1 * scale) as f32);
+    }
+    Ok(())
+}
+
 /// How many experts a layer has.
 pub(super) fn experts(config: &Config) -> Result<Option<u64>, CheckpointError> {
     const MOST: u64 = 4096;
     let count = match config.u64("num_local_experts")? {
         Some(count) => Some(count),
-        None => config.u64("num_experts")?,
+        None => match config.u64("num_experts")? {
+            Some(count) => Some(count),
+            None => config.u64("n_routed_experts")?,
+        },
     };
     match count {
         Some(count) if count > MOST => {
@@ -222,7 +251,17 @@ pub(super) const WHOLE: [(&str, &str); 10] = [
 ];
 
 /// Names within a layer. `post_attention_layernorm` has two meanings: see [`in_layer`].
-const LAYER: [(&str, &str); 40] = [
+const LAYER: [(&str, &str); 49] = [
+    // DeepSeek's.
+    ("self_attn.q_a_proj", "attn_q_a"),
+    ("self_attn.q_a_layernorm", "attn_q_a_norm"),
+    ("self_attn.q_b_proj", "attn_q_b"),
+    ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    ("self_attn.kv_a_layernorm", "attn_kv_a_norm"),
+    ("self_attn.kv_b_proj", "attn_kv_b"),
+    ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
     ("input_layernorm", "attn_norm"),
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
