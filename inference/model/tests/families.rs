@@ -1,6 +1,7 @@
 //! Every family as the Python package transformers computes it: tiny models as folders of safetensors, made again from
 //! `tests/conformance/families/goldens` and read natively, against the logits that transformers gave. Tolerance 1e-4 of the
-//! largest logit; in one piece and in pieces.
+//! largest logit: in one piece and in pieces, and after our conversion to GGUF in F32. In Q8_0 what differs, and at how many
+//! positions the best token is the same, is printed.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -8,11 +9,13 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use kernels::{Cpu, KvType, Level};
+use kernels::{BlockType, Cpu, KvType, Level};
 use model::Model;
 use seeded::checkpoint::{self, Tensor};
 use serde_json::Value;
 use support::logits;
+use weights::Gguf;
+use weights::convert::{Precision, to_gguf};
 
 fn goldens() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance/families/goldens");
@@ -58,42 +61,64 @@ fn folder(golden: &Value, tokenizer: &str) -> tempfile::TempDir {
     folder
 }
 
+fn converted(file: &Gguf, kind: BlockType) -> Gguf {
+    let mut bytes = Vec::new();
+    to_gguf(file, Precision::Type(kind), 1).write(&mut bytes, &mut |_| {}).unwrap();
+    Gguf::from_bytes(bytes).unwrap()
+}
+
+/// Positions at which the golden's best token is ours, in hundredths.
+fn agreement(golden: &Value, ours: &[Vec<f32>]) -> f64 {
+    let best = |row: &[f64]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
+    let every = golden["every"].as_u64().unwrap() as usize;
+    let rows = golden["logits"].as_array().unwrap();
+    let same = rows.iter().zip(ours.iter().step_by(every)).filter(|(wanted, ours)| {
+        let wanted: Vec<f64> =
+            wanted.as_array().unwrap().iter().map(|logit| logit.as_f64().unwrap()).collect();
+        let ours: Vec<f64> = ours.iter().map(|logit| f64::from(*logit)).collect();
+        best(&wanted) == best(&ours)
+    });
+    100.0 * same.count() as f64 / rows.len() as f64
+}
+
+/// One line of the table: the folder itself in pieces and whole, as GGUF in F32, and in Q8_0.
+fn line(name: &str, golden: &Value, tokenizer: &str) -> Result<(), String> {
+    let tokens = golden["tokens"].as_array().unwrap();
+    let tokens: Vec<u32> = tokens.iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let folder = folder(golden, tokenizer);
+    let file = weights::checkpoint::open(folder.path()).map_err(|error| error.to_string())?;
+    let compute = |file: &Gguf, piece: usize| -> Result<Vec<Vec<f32>>, String> {
+        let mut cpu = Cpu::with_level(2, Level::detect());
+        let model = Model::load(file, &mut cpu).map_err(|error| error.to_string())?;
+        Ok(logits(&mut cpu, &model, &tokens, piece, KvType::F32))
+    };
+    let pieces = difference(golden, &compute(&file, 7)?);
+    let whole = difference(golden, &compute(&file, tokens.len())?);
+    let as_gguf = difference(golden, &compute(&converted(&file, BlockType::F32), tokens.len())?);
+    let eight = compute(&converted(&file, BlockType::Q8_0), tokens.len())?;
+    let (eight, same) = (difference(golden, &eight), agreement(golden, &eight));
+    println!("{name:18} {pieces:8.1e} {whole:8.1e} {as_gguf:8.1e} {eight:8.1e} {same:5.0} %");
+    let bounds = [(pieces, 1e-4), (whole, 1e-4), (as_gguf, 1e-4), (eight, 0.15)];
+    match bounds.iter().all(|(apart, most)| apart <= most) {
+        true => Ok(()),
+        false => Err(format!("{pieces:.1e} {whole:.1e} {as_gguf:.1e} {eight:.1e}")),
+    }
+}
+
 #[test]
 fn folders_compute_what_transformers_computes() {
     let goldens = goldens();
     let is_tokenizer = |path: &PathBuf| path.file_stem().unwrap() == "tokenizer";
     let tokenizer = std::fs::read_to_string(goldens.iter().find(|path| is_tokenizer(path)).unwrap()).unwrap();
     let models: Vec<&PathBuf> = goldens.iter().filter(|path| !is_tokenizer(path)).collect();
-    assert!(models.len() >= 7, "{models:?}");
+    assert!(models.len() >= 32, "{models:?}");
     let mut failures = Vec::new();
+    println!("family             in 7s    whole    GGUF F32 Q8_0     its best token");
     for path in models {
         let name = path.file_stem().unwrap().to_string_lossy();
         let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let tokens = golden["tokens"].as_array().unwrap();
-        let tokens: Vec<u32> = tokens.iter().map(|id| id.as_u64().unwrap() as u32).collect();
-        let folder = folder(&golden, &tokenizer);
-        let file = match weights::checkpoint::open(folder.path()) {
-            Ok(file) => file,
-            Err(error) => {
-                failures.push(format!("{name}: {error}"));
-                continue;
-            }
-        };
-        let mut cpu = Cpu::with_level(2, Level::detect());
-        let model = match Model::load(&file, &mut cpu) {
-            Ok(model) => model,
-            Err(error) => {
-                failures.push(format!("{name}: {error}"));
-                continue;
-            }
-        };
-        for piece in [7, tokens.len()] {
-            let ours = logits(&mut cpu, &model, &tokens, piece, KvType::F32);
-            let apart = difference(&golden, &ours);
-            println!("{name:18} in pieces of {piece:2}: {apart:.1e}");
-            if apart.is_nan() || apart > 1e-4 {
-                failures.push(format!("{name}: {apart}"));
-            }
+        if let Err(error) = line(&name, &golden, &tokenizer) {
+            failures.push(format!("{name}: {error}"));
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
