@@ -178,11 +178,9 @@ fn ask(
         Err(error) => return outcome.failed(&explain(context, error).to_string()),
     }
     for (index, prompt) in prompts.iter().enumerate() {
-        if context.terminal.error_is_terminal {
-            let (index, all) = ((index + 1).to_string(), prompts.len().to_string());
-            let values = [("model", model), ("index", &*index), ("all", &*all)];
-            context.terminal.note(Message::CompareAsking, &values);
-        }
+        let (number, all) = ((index + 1).to_string(), prompts.len().to_string());
+        let values = [("model", model), ("index", &*number), ("all", &*all)];
+        context.terminal.note(Message::CompareAsking, &values);
         let system = prompt.system.clone().or_else(|| arguments.system.clone());
         let input = Input::Prompt { prompt: prompt.prompt.clone(), system, context: Vec::new() };
         let mut clock = Clock::new();

@@ -20,14 +20,23 @@ use serde::Serialize;
 pub(crate) const STEP_TOKENS: usize = 512;
 /// Sides of the matrices that stand for a model's.
 const SIDE: usize = 2048;
+/// Of matrices so small that sharing out the work shows.
+const SIDE_SMALL: usize = 512;
+/// Times that all matrices go by.
+const PASSES: usize = 3;
 /// Widths of the two layers between which, and beyond, others are reckoned.
 const WIDTHS: [usize; 2] = [512, 2048];
 /// Bytes that bandwidth is measured over, at most.
 const PROBE_BYTES_MAX: u64 = 256 << 20;
-/// Bytes of weights of each type, at least and at most; between them, twice the largest cache.
-const STREAM_BYTES: [u64; 2] = [48 << 20, 256 << 20];
+/// Bytes of weights of each type, at least and at most; between them, eight times the largest cache: caches are larger
+/// than machines that are a part of another say, and twice the size still finds a third in them.
+const STREAM_BYTES: [u64; 2] = [128 << 20, 512 << 20];
+/// Bytes that matrices are packed from: packing makes a copy for each.
+const NOISE_BYTES: usize = 64 << 20;
 /// Rounds of what takes microseconds; the median counts.
 const ROUNDS: usize = 15;
+/// Layers of keys and values that attention goes over, one after another.
+const ATTENDED_LAYERS: usize = 48;
 /// Tokens of the context over which attention is measured.
 const CONTEXT: usize = 1024;
 
@@ -46,6 +55,8 @@ pub(crate) struct Rates {
     /// The same for each token of a step of many.
     pub layer_step: Line,
     pub attention: AttentionRates,
+    /// Seconds to bring one logit back and look at it.
+    pub logit_s: f64,
     /// Seconds that all of this took.
     pub took_s: f64,
 }
@@ -55,6 +66,8 @@ pub(crate) struct Rates {
 pub(crate) struct KindRates {
     /// Bytes of weights, as the kernels hold them, that go by in a second when one token is multiplied with them.
     pub bytes_per_s: f64,
+    /// Seconds that a product with one token takes besides: sharing out the work, and gathering it.
+    pub product_s: f64,
     /// Multiplications and additions a second, when a step of a long prompt is.
     pub products_per_s: f64,
 }
@@ -106,7 +119,7 @@ pub(crate) fn measure(effort: Effort, kinds: &[BlockType]) -> Result<Rates, Comp
     let began = Instant::now();
     let level = Level::detect();
     let [least, most] = STREAM_BYTES;
-    let stream = effort.cache_bytes.map_or(least, |bytes| (2 * bytes).clamp(least, most));
+    let stream = effort.cache_bytes.map_or(least, |bytes| (8 * bytes).clamp(least, most));
     let stream = effort.memory_free.map_or(stream, |free| stream.min(free / 16));
     let stream = if effort.trial { 0 } else { stream as usize };
     let probe_bytes = effort.memory_free.map_or(PROBE_BYTES_MAX, |free| (free / 8).min(PROBE_BYTES_MAX));
@@ -114,7 +127,7 @@ pub(crate) fn measure(effort: Effort, kinds: &[BlockType]) -> Result<Rates, Comp
     let (one, all) = bandwidth(effort.threads, probe_bytes);
     let mut bench = Bench {
         compute: Cpu::with_level(effort.threads, level),
-        noise: noise(stream.max(SIDE * SIDE * 4)),
+        noise: noise(stream.min(NOISE_BYTES).max(SIDE * SIDE * 4)),
         trial: effort.trial,
     };
     let mut rates = BTreeMap::new();
@@ -137,6 +150,7 @@ pub(crate) fn measure(effort: Effort, kinds: &[BlockType]) -> Result<Rates, Comp
         layer: line(&mut bench, 1)?,
         layer_step: line(&mut bench, STEP_TOKENS)?,
         attention: bench.attention(effort.kv_type)?,
+        logit_s: bench.logit()?,
         took_s: began.elapsed().as_secs_f64(),
     })
 }
@@ -215,19 +229,12 @@ impl Bench {
 
     fn kind(&mut self, kind: BlockType, stream: usize) -> Result<KindRates, ComputeError> {
         let side = if self.trial { 256 } else { SIDE };
-        let bytes = held_bytes(kind, side, side);
-        let count = stream.div_ceil(bytes).max(1);
-        let weights = (0..count).map(|index| self.matrix(kind, side, side, index * bytes));
-        let weights = weights.collect::<Result<Vec<_>, _>>()?;
+        let small_side = if self.trial { 256 } else { SIDE_SMALL };
+        let small = self.stream(kind, small_side, stream / 4)?;
+        let (weights, large) = self.stream_with(kind, side, stream)?;
         let mut out = self.compute.activation(side);
-        let mut one = self.activation(side, 1)?;
-        let passes = if self.trial { 1 } else { 4 };
-        let mut pass = |compute: &mut Cpu| {
-            timed(|| weights.iter().for_each(|weight| compute.matmul(weight, &mut one, &mut out)))
-        };
-        // The first pass takes memory and wakes the threads.
-        pass(&mut self.compute);
-        let best = (0..passes).map(|_| pass(&mut self.compute)).min().unwrap_or_default();
+        let bytes_per_s = held_bytes(kind, side, side) as f64 / large;
+        let product_s = (small - held_bytes(kind, small_side, small_side) as f64 / bytes_per_s).max(0.0);
         let tokens = if self.trial { 8 } else { STEP_TOKENS };
         let mut many = self.activation(side, tokens)?;
         let mut times: Vec<Duration> = Vec::new();
@@ -237,9 +244,53 @@ impl Bench {
         }
         let step = times.into_iter().min().unwrap_or_default();
         Ok(KindRates {
-            bytes_per_s: (count * bytes) as f64 / seconds(best),
+            bytes_per_s,
+            product_s,
             products_per_s: (side * side * tokens) as f64 / seconds(step),
         })
+    }
+
+    fn stream(&mut self, kind: BlockType, side: usize, stream: usize) -> Result<f64, ComputeError> {
+        self.stream_with(kind, side, stream).map(|(_, seconds)| seconds)
+    }
+
+    /// Square matrices of together so many bytes, and the seconds of a product of one of them with one token.
+    fn stream_with(
+        &mut self,
+        kind: BlockType,
+        side: usize,
+        stream: usize,
+    ) -> Result<(Vec<Weights>, f64), ComputeError> {
+        let bytes = held_bytes(kind, side, side);
+        let count = stream.div_ceil(bytes).max(1);
+        let weights = (0..count).map(|index| self.matrix(kind, side, side, index * bytes));
+        let weights = weights.collect::<Result<Vec<_>, _>>()?;
+        let mut out = self.compute.activation(side);
+        let mut one = self.activation(side, 1)?;
+        let mut pass =
+            || timed(|| weights.iter().for_each(|weight| self.compute.matmul(weight, &mut one, &mut out)));
+        // The first pass takes memory and wakes the threads.
+        pass();
+        let mut times: Vec<Duration> = (0..if self.trial { 1 } else { PASSES }).map(|_| pass()).collect();
+        let seconds = seconds(median(&mut times)) / count as f64;
+        Ok((weights, seconds))
+    }
+
+    /// Seconds of one logit on its way from the device to the choice of a token.
+    fn logit(&mut self) -> Result<f64, ComputeError> {
+        let vocabulary = if self.trial { 64 } else { 1 << 16 };
+        let logits = self.activation(vocabulary, 1)?;
+        let mut values = Vec::new();
+        let mut times: Vec<Duration> = (0..self.rounds())
+            .map(|_| {
+                timed(|| {
+                    values.clear();
+                    self.compute.download(&logits, &mut values);
+                    std::hint::black_box(values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)));
+                })
+            })
+            .collect();
+        Ok(seconds(median(&mut times)) / vocabulary as f64)
     }
 
     /// Seconds of one layer with matrices of a few rows, in the order of `model::forward`, without attention over the
@@ -278,8 +329,8 @@ impl Bench {
         rows: usize,
     ) -> Result<f64, ComputeError> {
         let [heads, kv_heads] = heads;
-        // Several layers, so that keys come from where a model's come.
-        let layers = if self.trial || rows > 1 { 1 } else { 8 };
+        // So many layers that keys come from where a model's come, whose weights were there in between.
+        let layers = if self.trial || rows > 1 { 1 } else { ATTENDED_LAYERS };
         let shape = PageShape { layers, kv_heads, head_width: HEAD_WIDTH, kv_type };
         let mut pages = self.compute.pages(shape)?;
         let ids: Vec<u32> = (0..context.div_ceil(PAGE_TOKENS) as u32).collect();

@@ -29,13 +29,14 @@ pub(crate) fn speed(blueprint: &Blueprint, rates: &Rates, prompt: usize, context
 pub(crate) fn decode_s(blueprint: &Blueprint, rates: &Rates, context: usize) -> Option<f64> {
     let mut sum = 0.0;
     for matrix in used(blueprint) {
-        let bytes = matrix.held_bytes() as f64 * matrix.used as f64;
-        sum += bytes / kind(rates, matrix)?.bytes_per_s;
+        let rates = kind(rates, matrix)?;
+        sum += (matrix.held_bytes() as f64 / rates.bytes_per_s + rates.product_s) * matrix.used as f64;
     }
     let sizes = blueprint.sizes;
     let element = rates.attention.key * sizes.kv_heads as f64 + rates.attention.query * sizes.heads as f64;
     let seen: f64 = blueprint.windows.iter().map(|window| context.min(*window) as f64).sum();
     sum += seen * element * sizes.head_width as f64;
+    sum += sizes.vocabulary as f64 * rates.logit_s;
     Some(sum + sizes.layers as f64 * rates.layer.at(elements(blueprint)))
 }
 
@@ -96,7 +97,7 @@ pub(crate) mod tests {
 
     /// A machine of round numbers: 10 GB/s, 100 G multiplications a second, and everything else for nothing.
     pub(crate) fn rates() -> Rates {
-        let kind = KindRates { bytes_per_s: 10e9, products_per_s: 100e9 };
+        let kind = KindRates { bytes_per_s: 10e9, product_s: 0.0, products_per_s: 100e9 };
         Rates {
             threads: 1,
             kernels: "portable",
@@ -107,6 +108,7 @@ pub(crate) mod tests {
             layer: Line::default(),
             layer_step: Line::default(),
             attention: AttentionRates::default(),
+            logit_s: 0.0,
             took_s: 0.0,
         }
     }
