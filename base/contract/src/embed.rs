@@ -103,8 +103,7 @@ pub struct RerankRequest {
     pub query: String,
     /// None at all: the model is loaded, and no score comes back.
     pub documents: Vec<String>,
-    /// Whether a document that does not fit beside the query is cut at its end. If not, it is an error; a query that
-    /// leaves no room at all always is.
+    /// Whether query and document are cut where they do not fit together, the longer first. If not, it is an error.
     pub truncate: bool,
     /// How long the model stays loaded afterwards.
     pub keep_alive: Option<KeepAlive>,

@@ -21,6 +21,7 @@ use contract::{
     Ranking, Reply, Request, RerankRequest, Reranker,
 };
 use kernels::KvType;
+use model::encoder::Products;
 
 use crate::loaded::ModelSource;
 use crate::reading::Ask;
@@ -58,8 +59,8 @@ pub struct HostConfig {
     /// Tokens of a step, guesses of the next ones included, up to which guesses are made; 0: none.
     pub draft_tokens_max: u32,
     pub kv_type: KvType,
-    /// Products of encoders are taken in f32 even where shorter floats are faster.
-    pub exact_encoders: bool,
+    /// How exactly encoders multiply.
+    pub encoder_products: Products,
     /// Bytes of memory that are free now; `None`: not known. Asked while no model is loaded.
     pub memory_free: fn() -> Option<u64>,
     /// Seeds for requests that bring none.
@@ -83,7 +84,7 @@ impl Default for HostConfig {
             prefix_cache_bytes: None,
             draft_tokens_max: 8,
             kv_type: KvType::F16,
-            exact_encoders: false,
+            encoder_products: Products::default(),
             memory_free: || None,
             fresh_seed: || 0,
         }

@@ -34,6 +34,7 @@ pub use draft::DraftError;
 pub use host::{Counts as HostCounts, Host, HostConfig};
 pub use kept::PackedStore;
 pub use loaded::{DraftModel, LoadOptions, Loaded, LocatedModel, ModelSource, TemplateChoice};
+pub use model::encoder::Products;
 pub use pages::{PageTable, PrefixKey, Sealed};
 pub use sampler::{Sampler, SamplerSettings};
 pub use speculate::GuessCounts;

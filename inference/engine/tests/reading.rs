@@ -15,7 +15,7 @@ use contract::{
     EmbedInput, EmbedRequest, Embedder, Embeddings, Event, FinishReason, GenerateError, Generator, Input,
     RankMethod, Ranking, Reply, Request, RerankRequest, Reranker, VectorsOf,
 };
-use engine::{Host, HostConfig, LocatedModel, ModelSource};
+use engine::{Host, HostConfig, LocatedModel, ModelSource, Products};
 use seeded::checkpoint::{self, Tensor};
 use serde_json::Value;
 use support::Listener;
@@ -74,7 +74,7 @@ impl ModelSource for Shelf {
 fn host(change: impl FnOnce(&mut HostConfig)) -> Host {
     let mut config = HostConfig {
         threads: Some(2),
-        exact_encoders: true,
+        encoder_products: Products::Exact,
         batch_tokens_max: 48,
         models_max: 8,
         kv_type: kernels::KvType::F32,
@@ -174,7 +174,7 @@ fn vectors_are_those_of_transformers() {
 
 #[test]
 fn a_text_is_the_same_whoever_else_asks() {
-    let host = host(|config| config.exact_encoders = false);
+    let host = host(|config| config.encoder_products = Products::Rounded);
     let inputs: Vec<EmbedInput> = (1..40).map(|length| text(&"the in an ".repeat(4)[..length])).collect();
     for model in ["bert", "qwen3-embedding"] {
         let together = embed(&host, EmbedRequest::new(model, inputs.clone())).unwrap();

@@ -299,7 +299,7 @@ impl Desk {
             let file = located.open(1).map_err(|error| failed(&error))?;
             let architecture = file.metadata().string("general.architecture").ok().flatten();
             if architecture.is_some_and(is_encoder) {
-                let footprint = EncoderFootprint::of(&file, !config.exact_encoders);
+                let footprint = EncoderFootprint::of(&file, config.encoder_products);
                 let footprint = footprint.map_err(|error| failed(&error))?;
                 return Ok(encoder_room(&footprint, config.batch_tokens_max));
             }

@@ -116,7 +116,7 @@ impl Loader {
             context_tokens: self.located.context_tokens.or(config.context_tokens),
             batch_tokens_max: config.batch_tokens_max,
             waiting_max: config.waiting_max,
-            rounded: !config.exact_encoders,
+            products: config.encoder_products,
         };
         let engine = EncoderEngine::load(self.located.clone(), options, source.packed().as_deref(), compute)?;
         let load = began.elapsed();

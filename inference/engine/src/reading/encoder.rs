@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use contract::{GenerateError, RankMethod};
 use kernels::Cpu;
-use model::encoder::{Encoder, Pooling, Texts, Workspace};
+use model::encoder::{Encoder, Pooling, Products, Texts, Workspace};
 use text::Tokenizer;
 use weights::packed::Part;
 
@@ -22,8 +22,7 @@ pub(crate) struct EncoderOptions {
     pub batch_tokens_max: usize,
     /// Requests that may wait.
     pub waiting_max: usize,
-    /// Whether products may be rounded where that is faster: see `kernels::Compute::batch_matrix`.
-    pub rounded: bool,
+    pub products: Products,
 }
 
 /// An encoder with its requests.
@@ -62,7 +61,7 @@ impl EncoderEngine {
         let (encoder, tokenizer) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| Tokenizer::from_gguf(file.metadata()));
             let kept = packed.and_then(|packed| packed.find(&located.path, &file));
-            (Encoder::load(&file, kept.as_ref(), options.rounded, &mut compute), tokenizer.join())
+            (Encoder::load(&file, kept.as_ref(), options.products, &mut compute), tokenizer.join())
         });
         let (encoder, parts) = encoder.map_err(|error| failed(&error))?;
         if let Some(failure) = file.failure() {
