@@ -41,6 +41,9 @@ pub enum RequestError {
     /// A number outside its bounds.
     #[error("{what} must be {bounds}")]
     OutOfRange { what: String, bounds: String },
+    /// `input` that is neither a text nor a list of texts.
+    #[error("invalid input type")]
+    InputType,
     /// A role no template knows.
     #[error("{field} must be one of \"system\", \"user\", \"assistant\", \"tool\", not {found:?}")]
     Role { field: String, found: String },

@@ -4,14 +4,15 @@
 //! fields and texts as listed in `../shared/reference/api-checklist.md` 4.1.
 //!
 //! Left out, and refused by the field's name: images, `suffix`, a `template` in the request. Left out and answered by
-//! `server` with 501: embed, create, push, blobs.
+//! `server` with 501: create, push, blobs.
 //! Different on purpose: a missing model is `model is required` on every route; an answer that reaches the context
 //! limit ends with `done_reason: "length"` (no shifting), so `shift: true` is answered with a warning.
 //!
-//! `wire` holds the shapes, `request` reads clients, `options` their `options`, `response` writes frames, `error`
+//! `wire` holds the shapes, `request` reads clients, `embed` those who want vectors, `options` their `options`, `response` writes frames, `error`
 //! the texts and statuses, `client` speaks to another server.
 
 pub mod client;
+pub mod embed;
 pub mod error;
 mod options;
 pub mod request;

@@ -334,7 +334,7 @@ pub fn copy(body: &[u8]) -> Result<Copy, RequestError> {
     Ok(Copy { source: name("source")?, destination: name("destination")? })
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, RequestError> {
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, RequestError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(RequestError::MissingBody);
     }
@@ -345,7 +345,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, RequestError> {
     }
 }
 
-fn required_model(fields: &Fields<'_>) -> Result<String, RequestError> {
+pub(super) fn required_model(fields: &Fields<'_>) -> Result<String, RequestError> {
     match fields.string("model")? {
         Some(model) if !model.is_empty() => Ok(model.to_owned()),
         _ => Err(RequestError::ModelRequired),

@@ -105,7 +105,7 @@ impl From<WrongType> for RequestError {
 }
 
 /// The kinds in OpenAI's words.
-pub(super) fn with_article(kind: Kind) -> &'static str {
+pub(crate) fn with_article(kind: Kind) -> &'static str {
     match kind {
         Kind::Null => "null",
         Kind::Boolean => "a boolean",

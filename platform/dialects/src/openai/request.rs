@@ -144,7 +144,7 @@ fn prompts(fields: &Fields<'_>) -> Result<Vec<Input>, RequestError> {
     }
 }
 
-fn token_ids(items: &[Value]) -> Option<Vec<u32>> {
+pub(crate) fn token_ids(items: &[Value]) -> Option<Vec<u32>> {
     items.iter().map(|item| u32::try_from(whole(item)?).ok()).collect()
 }
 
@@ -174,7 +174,7 @@ fn finish(
 }
 
 /// Work that nobody waits for: OpenAI's tier `flex`, and vLLM's `priority`, where a larger number comes later and 0 is usual.
-fn priority(fields: &Fields<'_>) -> Result<Priority, RequestError> {
+pub(crate) fn priority(fields: &Fields<'_>) -> Result<Priority, RequestError> {
     let tier = match fields.string("service_tier")? {
         None | Some("auto" | "default" | "priority") => Priority::Interactive,
         Some("flex") => Priority::Batch,
@@ -226,7 +226,7 @@ fn stop(fields: &Fields<'_>) -> Result<Vec<String>, RequestError> {
 }
 
 /// Ollama's `keep_alive`, or LM Studio's `ttl` in seconds.
-fn keep_alive(fields: &Fields<'_>) -> Result<Option<KeepAlive>, RequestError> {
+pub(crate) fn keep_alive(fields: &Fields<'_>) -> Result<Option<KeepAlive>, RequestError> {
     if let Some(value) = fields.get("keep_alive") {
         return ollama::request::keep_alive(Some(value)).map_err(|_| RequestError::Type {
             param: "keep_alive".to_owned(),
@@ -342,7 +342,7 @@ fn name_tool_results(messages: &mut [Message]) {
     }
 }
 
-pub(super) fn integer(
+pub(crate) fn integer(
     fields: &Fields<'_>,
     name: &str,
     low: i64,
@@ -376,7 +376,7 @@ pub(super) fn decimal(
     Ok(Some(found as f32))
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, RequestError> {
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, RequestError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => {
@@ -390,7 +390,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, RequestError> {
     }
 }
 
-fn required_model(fields: &Fields<'_>) -> Result<String, RequestError> {
+pub(crate) fn required_model(fields: &Fields<'_>) -> Result<String, RequestError> {
     match fields.string("model")? {
         Some(model) if !model.is_empty() => Ok(model.to_owned()),
         _ => Err(RequestError::ModelRequired),
