@@ -331,7 +331,11 @@ impl Config {
                     }
                     _ => length(1.0),
                 };
-                writer.f32(&key("attn_factor"), (amplitude / length(1.0)) as f32);
+                // What readers take where nothing is said.
+                let usual = if self.kind.architecture == "deepseek2" { 1.0 } else { length(1.0) };
+                if amplitude != usual {
+                    writer.f32(&key("attn_factor"), (amplitude / length(1.0)) as f32);
+                }
                 Ok(())
             }
             other => Err(Self::wrong("rope_type", format!("of {other} is not supported yet"))),

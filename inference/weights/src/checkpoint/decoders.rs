@@ -179,10 +179,15 @@ pub(super) fn write(config: &Config, writer: &mut Writer) -> Result<(), Checkpoi
     let Some(count) = experts(config)? else { return Ok(()) };
     let used = config.u64("num_experts_per_tok")?.or(config.u64("experts_per_token")?);
     let grouped = config.get("topk_method") == Some(&Json::from("group_limited_greedy"));
+    // gpt-oss has but one width.
+    let experts_width = match architecture {
+        "gpt-oss" => config.u64("intermediate_size")?,
+        _ => config.u64("moe_intermediate_size")?,
+    };
     let sizes = [
         ("expert_count", Some(count)),
         ("expert_used_count", used),
-        ("expert_feed_forward_length", config.u64("moe_intermediate_size")?),
+        ("expert_feed_forward_length", experts_width),
         ("expert_shared_count", config.u64("n_shared_experts")?),
         ("leading_dense_block_count", config.u64("first_k_dense_replace")?.filter(|count| *count > 0)),
         ("expert_group_count", grouped.then(|| config.u64("n_group")).transpose()?.flatten()),
