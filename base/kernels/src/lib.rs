@@ -2,8 +2,8 @@
 //! and a fast CPU form of each.
 //!
 //! In the first journey this crate stands under `model::forward`. It does no IO, reads no clock, and knows neither
-//! files nor models. Tests: unit; every instruction set against the reference (`tests/forms.rs`); block formats
-//! against an independent implementation (`tests/blocks.rs`).
+//! files nor models. Tests: unit; every instruction set against the reference (`tests/forms.rs`); encoders against other
+//! quantisers (`tests/encode.rs`); block formats against an independent implementation (`tests/blocks.rs`).
 
 mod arch;
 pub mod blocks;

@@ -10,7 +10,8 @@
 //! (a head count of zero is a fine container; `model` refuses it).
 //!
 //! Tests: unit (beside the code), property (`tests/properties.rs`: written files read back, damaged ones fail
-//! cleanly), known-bad files (`tests/bad_models.rs`, `tests/packed_files.rs`), fuzz (`fuzz/`: `gguf_header`, `gguf_load`,
+//! cleanly), known-bad files (`tests/bad_models.rs`, `tests/packed_files.rs`), quantising
+//! (`tests/quantize.rs`), fuzz (`fuzz/`: `gguf_header`, `gguf_load`, `imatrix`,
 //! `packed_file`, `page_file`).
 
 pub mod checkpoint;
