@@ -337,6 +337,8 @@ pub(crate) trait Quants {
     const HALVES: bool = false;
     /// Quants may exceed 127.
     const WIDE: bool = false;
+    /// Bits of a quant, unless they are looked up.
+    const BITS: u32 = (Self::QUANTS_BYTES / 64) as u32;
     /// Quants are stored with this power of two added; 0 for types that have minima instead.
     const OFFSET_BITS: u32;
 
@@ -442,6 +444,7 @@ impl Quants for Mxfp4 {
     const QUANTS_BYTES: usize = 256;
     const STEPS: usize = 1;
     const RECORD_BYTES: usize = 16;
+    const BITS: u32 = 5;
     const OFFSET_BITS: u32 = 4;
 
     #[inline(always)]
@@ -650,6 +653,7 @@ impl Quants for Iq2Xxs {
     const QUANTS_BYTES: usize = 192;
     const STEPS: usize = 8;
     const RECORD_BYTES: usize = 32 + 128;
+    const BITS: u32 = 7;
     const OFFSET_BITS: u32 = 6;
 
     #[inline(always)]

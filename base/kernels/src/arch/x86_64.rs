@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::attention::{self, AttentionTask, Part};
 use super::lanes::Lanes;
 use super::loops::{self, MatmulTask};
-use super::packed::{self, Block, PackedTask};
+use super::packed::{self, Block, PackedTask, Quants};
 use super::panels::{self, PanelTask};
 use super::rows::Rows;
 use super::with_loops;
@@ -222,6 +222,56 @@ impl Lanes for Avx512 {
     }
 }
 
+/// Half of `step`'s integers without VNNI: of the lower or upper eight rows, some quads.
+#[inline(always)]
+fn eight_rows<F: Quants, const VNNI: bool, const T: usize>(
+    quants: &[u8],
+    quads: Range<usize>,
+    minus: usize,
+    upper: bool,
+    blocks: &[Block],
+) -> [__m256i; T] {
+    // Quads whose sums of two products, each up to 127 · 2^bits, fit 16 bits together.
+    let run = if F::WIDE { 1 } else { 8usize >> F::BITS.saturating_sub(4).min(3) };
+    // SAFETY: called only under AVX2; no memory is touched.
+    unsafe {
+        let mut ints = [_mm256_setzero_si256(); T];
+        if F::OFFSET_BITS > 0 && !F::WIDE {
+            for t in 0..T {
+                ints[t] = _mm256_set1_epi32(blocks[t].minus[minus]);
+            }
+        }
+        let mut q = quads.start;
+        while q < quads.end {
+            let mut words = [_mm256_setzero_si256(); T];
+            let end = (q + run).min(quads.end);
+            while q < end {
+                let both = F::quad::<Avx2<VNNI>>(quants, q);
+                let bytes = if upper { both.1 } else { both.0 };
+                if F::WIDE {
+                    // Signed again, their offset taken away; the sign goes to the activation: pairs then fit.
+                    let signed = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
+                    let size = _mm256_abs_epi8(signed);
+                    for t in 0..T {
+                        let a = _mm256_sign_epi8(_mm256_set1_epi32(blocks[t].quants[q]), signed);
+                        words[t] = _mm256_maddubs_epi16(size, a);
+                    }
+                } else {
+                    for t in 0..T {
+                        let a = _mm256_set1_epi32(blocks[t].quants[q]);
+                        words[t] = _mm256_add_epi16(words[t], _mm256_maddubs_epi16(bytes, a));
+                    }
+                }
+                q += 1;
+            }
+            for t in 0..T {
+                ints[t] = _mm256_add_epi32(ints[t], _mm256_madd_epi16(words[t], _mm256_set1_epi16(1)));
+            }
+        }
+        ints
+    }
+}
+
 impl<const VNNI: bool> Rows for Avx2<VNNI> {
     type Bytes = (__m256i, __m256i);
     type Ints = (__m256i, __m256i);
@@ -307,6 +357,54 @@ impl<const VNNI: bool> Rows for Avx2<VNNI> {
         unsafe {
             let ints = _mm256_set1_epi32(value);
             (ints, ints)
+        }
+    }
+
+    /// Without one instruction for products and their sums, integers are summed in 16 bits as long as they fit, and eight rows
+    /// are finished before the other eight begin: so tokens' sums stay in registers. Integers are exact in any order. Where few
+    /// fit, and quads take work to make, nothing is won. Measured on Zen 5, 512 tokens, GOP/s of one core: Q4_0 207 before and
+    /// 257, Q4_K 195 and 248, Q8_0 119 and 160, Q6_K 168 and 181, Q5_0 178 and 164, so left; with tiles of eight tokens 192 for Q4_0.
+    #[inline(always)]
+    fn step<F: Quants, const T: usize, const G: usize>(
+        quants: &[&[u8]; G],
+        scales: &[[Self; 2]; G],
+        blocks: &[Block],
+        sums: &mut [[Self; T]; G],
+    ) {
+        if VNNI || (F::BITS > 4 && !F::WIDE && !F::HALVES) {
+            return packed::step_sums::<Self, F, T, G>(quants, scales, blocks, sums);
+        }
+        for g in 0..G {
+            for upper in [false, true] {
+                let [first, last] = scales[g];
+                let factors = if upper { [first.1, last.1] } else { [first.0, last.0] };
+                let mut all = [[factors[0]; T]; 2];
+                let parts = if F::HALVES { 2 } else { 1 };
+                for part in 0..parts {
+                    let (first, minus) = if F::HALVES { (4 * part, part) } else { (0, 2) };
+                    let ints =
+                        eight_rows::<F, VNNI, T>(quants[g], first..first + 8 / parts, minus, upper, blocks);
+                    // No closures: those would not have the instruction set.
+                    for t in 0..T {
+                        // SAFETY: called only under AVX2; no memory is touched.
+                        all[part][t] = unsafe { _mm256_cvtepi32_ps(ints[t]) };
+                    }
+                }
+                for t in 0..T {
+                    let sum = if upper { &mut sums[g][t].1 } else { &mut sums[g][t].0 };
+                    // SAFETY: called only under AVX2 and FMA; no memory is touched.
+                    unsafe {
+                        let activation = _mm256_set1_ps(blocks[t].scale);
+                        *sum = if F::HALVES {
+                            let low = _mm256_mul_ps(all[0][t], factors[0]);
+                            let both = _mm256_fmadd_ps(all[1][t], factors[1], low);
+                            _mm256_fmadd_ps(both, activation, *sum)
+                        } else {
+                            _mm256_fmadd_ps(all[0][t], _mm256_mul_ps(factors[0], activation), *sum)
+                        };
+                    }
+                }
+            }
         }
     }
 
