@@ -27,6 +27,10 @@ pub use config::{Config, ExposureError, Limits, check_exposure};
 pub struct Services {
     /// Who answers.
     pub generator: Arc<dyn contract::Generator>,
+    /// Who turns texts into vectors.
+    pub embedder: Arc<dyn contract::Embedder>,
+    /// Who says how well documents answer a query.
+    pub reranker: Arc<dyn contract::Reranker>,
     /// Where the models are.
     pub store: Arc<registry::Store>,
     /// How models are fetched: proxies, roots, the offline switch.

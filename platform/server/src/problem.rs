@@ -5,19 +5,26 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use dialects::openai::error::{INVALID_REQUEST, SERVER_ERROR};
-use dialects::{ollama, openai};
+use dialects::{ollama, openai, tei};
 
 /// Whose errors a path answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Ollama,
     OpenAi,
+    /// Text Embeddings Inference.
+    Tei,
 }
 
 impl Dialect {
     /// The dialect of a path, known or not.
     pub(crate) fn of(path: &str) -> Self {
-        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Ollama }
+        match path {
+            "/embed" | "/embed_all" | "/similarity" => Self::Tei,
+            "/v1" | "/v2/rerank" | "/rerank" | "/reranking" => Self::OpenAi,
+            _ if path.starts_with("/v1/") => Self::OpenAi,
+            _ => Self::Ollama,
+        }
     }
 }
 
@@ -101,6 +108,10 @@ impl Problem {
         let message = self.to_string();
         let mut response = match dialect {
             Dialect::Ollama => ollama_error(&ollama::ErrorReply::new(status.as_u16(), message)),
+            Dialect::Tei => {
+                let kind = if status.is_server_error() { "Backend" } else { "Validation" };
+                tei_error(&tei::ErrorReply { status: status.as_u16(), kind, message })
+            }
             Dialect::OpenAi => {
                 let kind = if status.is_server_error() { SERVER_ERROR } else { INVALID_REQUEST };
                 let message = match self {
@@ -124,6 +135,11 @@ pub(crate) fn ollama_error(error: &ollama::ErrorReply) -> Response {
 
 /// An error in OpenAI's shape.
 pub(crate) fn openai_error(error: &openai::ErrorReply) -> Response {
+    json(error.status, error.body().to_string())
+}
+
+/// An error in TEI's shape.
+pub(crate) fn tei_error(error: &tei::ErrorReply) -> Response {
     json(error.status, error.body().to_string())
 }
 

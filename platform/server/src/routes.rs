@@ -7,7 +7,7 @@ use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, head, post};
 
-use crate::handlers::{models, ollama, openai, plain, pull};
+use crate::handlers::{models, ollama, openai, plain, pull, vectors};
 use crate::problem::{Dialect, Problem};
 use crate::{App, body, guard};
 
@@ -48,6 +48,14 @@ enum Target {
     Completions,
     Models,
     Model,
+    OllamaEmbed,
+    OllamaEmbeddings,
+    Embeddings,
+    Rerank,
+    RerankCohere,
+    TeiEmbed,
+    TeiEmbedAll,
+    TeiSimilarity,
     /// Known to clients, not done by this version: 501 instead of 404, so that they can tell the difference.
     Later,
 }
@@ -70,8 +78,8 @@ const ROUTES: &[(Method, &str, Access, Target)] = &[
     (Post, "/api/pull", Key, Target::Pull),
     (Delete, "/api/delete", Key, Target::Delete),
     (Post, "/api/copy", Key, Target::Copy),
-    (Post, "/api/embed", Key, Target::Later),
-    (Post, "/api/embeddings", Key, Target::Later),
+    (Post, "/api/embed", Key, Target::OllamaEmbed),
+    (Post, "/api/embeddings", Key, Target::OllamaEmbeddings),
     (Post, "/api/create", Key, Target::Later),
     (Post, "/api/push", Key, Target::Later),
     (Head, "/api/blobs/{digest}", Key, Target::Later),
@@ -87,7 +95,7 @@ const ROUTES: &[(Method, &str, Access, Target)] = &[
     // Names of models hold slashes.
     (Get, "/v1/models/{*model}", Key, Target::Model),
     (Delete, "/v1/models/{*model}", Key, Target::Later),
-    (Post, "/v1/embeddings", Key, Target::Later),
+    (Post, "/v1/embeddings", Key, Target::Embeddings),
     (Post, "/v1/responses", Key, Target::Later),
     (Post, "/v1/messages", Key, Target::Later),
     (Post, "/v1/audio/speech", Key, Target::Later),
@@ -95,8 +103,17 @@ const ROUTES: &[(Method, &str, Access, Target)] = &[
     (Post, "/v1/audio/translations", Key, Target::Later),
     (Post, "/v1/images/generations", Key, Target::Later),
     (Post, "/v1/moderations", Key, Target::Later),
-    (Post, "/v1/rerank", Key, Target::Later),
     (Post, "/v1/systemone", Key, Target::Later),
+    // Jina, Cohere
+    (Post, "/v1/rerank", Key, Target::Rerank),
+    (Post, "/v1/reranking", Key, Target::Rerank),
+    (Post, "/rerank", Key, Target::Rerank),
+    (Post, "/reranking", Key, Target::Rerank),
+    (Post, "/v2/rerank", Key, Target::RerankCohere),
+    // Text Embeddings Inference; its rerank shares a path with Jina's
+    (Post, "/embed", Key, Target::TeiEmbed),
+    (Post, "/embed_all", Key, Target::TeiEmbedAll),
+    (Post, "/similarity", Key, Target::TeiSimilarity),
 ];
 
 /// Whether a path may be asked for without a key. Paths that do not exist may not.
@@ -144,6 +161,14 @@ fn handler(method: Method, target: Target) -> MethodRouter<App> {
         Target::Completions => on!(openai::completion),
         Target::Models => on!(openai::models),
         Target::Model => on!(openai::model),
+        Target::OllamaEmbed => on!(vectors::ollama_embed),
+        Target::OllamaEmbeddings => on!(vectors::ollama_embeddings),
+        Target::Embeddings => on!(vectors::openai_embeddings),
+        Target::Rerank => on!(vectors::jina_rerank),
+        Target::RerankCohere => on!(vectors::cohere_rerank),
+        Target::TeiEmbed => on!(vectors::tei_embed),
+        Target::TeiEmbedAll => on!(vectors::tei_embed_all),
+        Target::TeiSimilarity => on!(vectors::tei_similarity),
         Target::Later => on!(later),
     }
 }

@@ -49,8 +49,11 @@ pub(crate) fn run(context: &Context, flags: &ServeFlags) -> anyhow::Result<()> {
     let engine = assemble::host(&context.settings, source, threads, Models::Several);
     // Whoever may ask from elsewhere must not make this machine fetch from its own services.
     let reach = if host.is_loopback() { Reach::default() } else { Reach::Public };
+    let engine = Arc::new(engine);
     let services = server::Services {
-        generator: Arc::new(engine),
+        generator: engine.clone(),
+        embedder: engine.clone(),
+        reranker: engine,
         store,
         pull: assemble::pull_options(&context.settings, false, reach),
         version: env!("CARGO_PKG_VERSION"),

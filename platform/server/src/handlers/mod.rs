@@ -6,6 +6,7 @@ pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod plain;
 pub(crate) mod pull;
+pub(crate) mod vectors;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -176,6 +176,8 @@ fn a_server_that_others_reach_does_not_start_without_a_key() {
         let options = registry::StoreOptions { root: folder.path().into(), ..Default::default() };
         let services = server::Services {
             generator: stage.generator.clone(),
+            embedder: stage.generator.clone(),
+            reranker: stage.generator.clone(),
             store: std::sync::Arc::new(registry::Store::open(options).unwrap()),
             pull: registry::PullOptions::default(),
             version: "0",

@@ -130,7 +130,7 @@ fn a_refused_client_that_is_still_sending_reads_its_refusal() {
     assert_eq!(refused("/api/chat", "Bearer wrong", 3 << 20), 401);
     assert_eq!(refused("/api/nothing", "Bearer key", 3 << 20), 404);
     assert_eq!(refused("/api/tags", "Bearer key", 3 << 20), 405);
-    assert_eq!(refused("/api/embed", "Bearer key", 3 << 20), 501);
+    assert_eq!(refused("/api/create", "Bearer key", 3 << 20), 501);
     assert_eq!(refused("/api/chat", "Bearer key", 6 << 20), 413);
 }
 

@@ -11,3 +11,4 @@ mod pulls;
 mod routes;
 mod streams;
 mod support;
+mod vectors;

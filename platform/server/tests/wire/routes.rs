@@ -56,13 +56,12 @@ fn wrong_methods() {
 #[test]
 fn what_comes_later_says_so() {
     let stage = Stage::new();
-    let ollama =
-        ["/api/embed", "/api/embeddings", "/api/create", "/api/push", "/api/blobs/sha256:abc", "/api/me"];
+    let ollama = ["/api/create", "/api/push", "/api/blobs/sha256:abc", "/api/me"];
     for path in ollama {
         let message = format!("{path} is not supported by this version of ondol");
         stage.post(path, "{}").is_ollama_error(501, &message);
     }
-    for path in ["/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/audio/speech", "/v1/moderations"] {
+    for path in ["/v1/responses", "/v1/messages", "/v1/audio/speech", "/v1/moderations"] {
         let message = format!("{path} is not supported by this version of ondol");
         stage.post(path, "{}").is_openai_error(501, Some("not_implemented"), &message);
     }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use contract::{
-    Delta, Event, EventSink, FinishReason, Finished, GenerateError, Generator, LoadedModel, Request, Started,
-    Usage,
+    Delta, EmbedInput, EmbedRequest, EmbedUsage, Embedder, Embedding, Embeddings, Event, EventSink,
+    FinishReason, Finished, GenerateError, Generator, LoadedModel, RankMethod, Ranking, Request,
+    RerankRequest, Reranker, Started, Usage,
 };
 use registry::{PullOptions, Store, StoreOptions};
 use serde_json::Value;
@@ -70,6 +71,7 @@ pub(crate) enum Report {
 pub(crate) struct Scripted {
     scripts: Mutex<HashMap<String, Vec<Step>>>,
     pub(crate) requests: Mutex<Vec<Request>>,
+    pub(crate) embeds: Mutex<Vec<EmbedRequest>>,
     pub(crate) unloaded: Mutex<Vec<String>>,
     pub(crate) in_memory: Mutex<Vec<LoadedModel>>,
     reports: Mutex<Sender<Report>>,
@@ -101,6 +103,53 @@ impl Generator for Scripted {
         self.unloaded.lock().unwrap().push(model.to_owned());
         true
     }
+}
+
+/// A vector of each text's length and 1, so that replies can be told apart; models that are not called `vectors` have
+/// none.
+impl Embedder for Scripted {
+    fn embed(&self, request: EmbedRequest, reply: Box<dyn contract::Reply<Embeddings>>) {
+        let length = |input: &EmbedInput| match input {
+            EmbedInput::Text(text) => text.len(),
+            EmbedInput::Tokens(ids) => ids.len(),
+        };
+        let answer = match request.model.as_str() {
+            "vectors" | "vectors:latest" => {
+                let one = |input| Embedding {
+                    values: vec![length(input) as f32, 1.0],
+                    width: 2,
+                    tokens: 3,
+                    truncated: false,
+                };
+                let all: Vec<_> = request.inputs.iter().map(one).collect();
+                let usage = EmbedUsage { prompt_tokens: 3 * all.len() as u32, ..EmbedUsage::default() };
+                Ok(Embeddings { all, usage })
+            }
+            "long" => Err(GenerateError::ContextExceeded { prompt_tokens: 600, context_tokens: 512 }),
+            _ => Err(unsupported(&request.model, "embeddings")),
+        };
+        self.embeds.lock().unwrap().push(request);
+        std::thread::spawn(move || reply.send(answer));
+    }
+}
+
+/// A document's score is its length; models that are not called `ranks` have none.
+impl Reranker for Scripted {
+    fn rerank(&self, request: RerankRequest, reply: Box<dyn contract::Reply<Ranking>>) {
+        let answer = match request.model.as_str() {
+            "ranks" | "ranks:latest" => Ok(Ranking {
+                scores: request.documents.iter().map(|text| text.len() as f32).collect(),
+                method: RankMethod::CrossEncoder,
+                usage: EmbedUsage { prompt_tokens: 7, ..EmbedUsage::default() },
+            }),
+            _ => Err(unsupported(&request.model, "reranking")),
+        };
+        std::thread::spawn(move || reply.send(answer));
+    }
+}
+
+fn unsupported(model: &str, what: &str) -> GenerateError {
+    GenerateError::Unsupported { model: model.to_owned(), what: what.to_owned() }
 }
 
 fn perform(step: Step, events: &mut dyn EventSink, reports: &Sender<Report>) {
@@ -159,12 +208,15 @@ impl Stage {
         let generator = Arc::new(Scripted {
             scripts: Mutex::default(),
             requests: Mutex::default(),
+            embeds: Mutex::default(),
             unloaded: Mutex::default(),
             in_memory: Mutex::default(),
             reports: Mutex::new(sender),
         });
         let services = Services {
             generator: generator.clone(),
+            embedder: generator.clone(),
+            reranker: generator.clone(),
             store: store.clone(),
             pull: setup.pull,
             version: "1.2.3",
