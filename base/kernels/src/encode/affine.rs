@@ -8,6 +8,7 @@ use super::groups::{Groups, Levels, Whole};
 use super::lanes::{LANES, V};
 use super::symmetric::common;
 use super::{Input, gather, halves, lane_bytes, put_half};
+use crate::blocks::BlockType;
 
 /// What a type allows.
 struct Shape {
@@ -122,6 +123,7 @@ fn numbers<const N: usize>(groups: &Groups<N>, top: f32, found: &Found) -> [V; N
     groups.x.map(|x| levels.nearest((x + least) * inverse))
 }
 
+/// Where the range of a group is tried, as in [`super::single`].
 const TRIES_2: [(f32, f32); 15] = [
     (0.0, 0.0),
     (-0.25, -0.25),
@@ -139,7 +141,9 @@ const TRIES_2: [(f32, f32); 15] = [
     (-0.25, -0.5),
     (0.0, -1.0),
 ];
-const TRIES_4: [(f32, f32); 18] = [
+/// Of four bits and, with the last, of five: see there.
+const TRIES_4: &[(f32, f32)] = TRIES.split_at(17).0;
+const TRIES: [(f32, f32); 18] = [
     (0.0, 0.0),
     (1.0, 0.0),
     (0.0, 1.0),
@@ -156,8 +160,8 @@ const TRIES_4: [(f32, f32); 18] = [
     (0.25, 0.25),
     (-1.0, -0.5),
     (-0.5, -1.0),
-    (-1.5, 0.0),
     (0.0, -1.5),
+    (0.0, 16.0),
 ];
 
 /// 4-bit scales and minima, bit pairs, d, dmin; groups of 16.
@@ -182,43 +186,25 @@ pub(super) fn q2_k(input: &Input<'_>, out: &mut [u8]) {
     }
 }
 
-/// d, dmin, 6-bit scales and minima, nibbles; groups of 32.
+/// d, dmin, 6-bit scales and minima, for Q5_K fifth bits, nibbles; groups of 32. Both types in one copy of the search.
 #[inline(always)]
-pub(super) fn q4_k(input: &Input<'_>, out: &mut [u8]) {
-    let (blocks, _) = out.as_chunks_mut::<144>();
-    let shape = Shape { top: 15.0, tries: &TRIES_4, scale_top: 63.0, groups: 8 };
-    for (index, pair) in blocks.chunks_mut(2).enumerate() {
+pub(super) fn q4_k_or_q5_k(kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
+    let five = kind == BlockType::Q5_K;
+    let (top, tries, nibbles) = if five { (31.0, &TRIES[..], 48) } else { (15.0, TRIES_4, 16) };
+    let (shape, size) = (Shape { top, tries, scale_top: 63.0, groups: 8 }, kind.block_bytes());
+    for (index, pair) in out.chunks_mut(2 * size).enumerate() {
         let groups = gather::<32>(input, index * LANES);
         let found = fit(&groups, &shape);
         let q = numbers(&groups, shape.top, &found);
-        for (half, block) in pair.iter_mut().enumerate() {
+        for (half, block) in pair.chunks_exact_mut(size).enumerate() {
             block.fill(0);
             put_header(&found, half, block);
             for run in 0..8 {
                 for (j, q) in lane_bytes(&q, half * 8 + run).into_iter().enumerate() {
-                    block[16 + run / 2 * 32 + j] |= q << (4 * (run % 2));
-                }
-            }
-        }
-    }
-}
-
-/// d, dmin, 6-bit scales and minima, fifth bits, nibbles; groups of 32.
-#[inline(always)]
-pub(super) fn q5_k(input: &Input<'_>, out: &mut [u8]) {
-    let (blocks, _) = out.as_chunks_mut::<176>();
-    let shape = Shape { top: 31.0, tries: &TRIES_4, scale_top: 63.0, groups: 8 };
-    for (index, pair) in blocks.chunks_mut(2).enumerate() {
-        let groups = gather::<32>(input, index * LANES);
-        let found = fit(&groups, &shape);
-        let q = numbers(&groups, shape.top, &found);
-        for (half, block) in pair.iter_mut().enumerate() {
-            block.fill(0);
-            put_header(&found, half, block);
-            for run in 0..8 {
-                for (j, q) in lane_bytes(&q, half * 8 + run).into_iter().enumerate() {
-                    block[48 + run / 2 * 32 + j] |= (q & 15) << (4 * (run % 2));
-                    block[16 + j] |= (q >> 4) << run;
+                    block[nibbles + run / 2 * 32 + j] |= (q & 15) << (4 * (run % 2));
+                    if five {
+                        block[16 + j] |= (q >> 4) << run;
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@
 //! and alternates the two steps from the best of the grid: the error never rises.
 
 use super::lanes::V;
+use crate::codebooks::IQ4_LEVELS;
 
 /// Weights of sixteen groups, and what an error of each counts.
 #[derive(Debug, Clone)]
@@ -37,30 +38,33 @@ impl Levels for Whole {
     }
 }
 
-/// A codebook, ascending.
+/// The levels of IQ4. They are named here and not passed, so that they are constants in the loops.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Book<'a>(pub(super) &'a [f32; 16]);
+pub(super) struct Iq4;
 
-impl Levels for Book<'_> {
+/// Half way between a level and the next.
+const fn above(index: usize) -> f32 {
+    (IQ4_LEVELS[index] + IQ4_LEVELS[index + 1]) / 2.0
+}
+
+impl Levels for Iq4 {
     #[inline(always)]
     fn nearest(self, y: V) -> V {
-        let mut level = V::splat(self.0[0]);
-        for pair in self.0.windows(2) {
-            let middle = V::splat((pair[0] + pair[1]) / 2.0);
-            level = middle.below(y, V::splat(pair[1]), level);
+        let mut level = V::splat(IQ4_LEVELS[0]);
+        for index in 0..15 {
+            level = V::splat(above(index)).below(y, V::splat(IQ4_LEVELS[index + 1]), level);
         }
         level
     }
 }
 
-impl Book<'_> {
+impl Iq4 {
     /// The number of the nearest level.
     #[inline(always)]
     pub(super) fn number(self, y: V) -> V {
         let mut number = V::ZERO;
-        for (index, pair) in self.0.windows(2).enumerate() {
-            let middle = V::splat((pair[0] + pair[1]) / 2.0);
-            number = middle.below(y, V::splat((index + 1) as f32), number);
+        for index in 0..15 {
+            number = V::splat(above(index)).below(y, V::splat((index + 1) as f32), number);
         }
         number
     }

@@ -8,6 +8,8 @@
 //! Layouts: [`crate::unpack`]. Tests: below, and `tests/encode.rs` with the errors that llama.cpp's quantiser makes of the
 //! same numbers.
 
+#![expect(clippy::needless_range_loop, reason = "lanes of several arrays are indexed at once")]
+
 mod affine;
 mod groups;
 mod lanes;
@@ -46,6 +48,18 @@ pub enum EncodeError {
     /// A type that can only be read.
     #[error("weights cannot be written as {0}: choose another type")]
     NotWritten(&'static str),
+}
+
+impl EncodeError {
+    /// The same for weights that begin so far behind others.
+    #[must_use]
+    pub const fn moved(self, by: usize) -> Self {
+        match self {
+            Self::NotFinite { at, value } => Self::NotFinite { at: at + by, value },
+            Self::TooLarge { at, value, kind } => Self::TooLarge { at: at + by, value, kind },
+            Self::NotWritten(kind) => Self::NotWritten(kind),
+        }
+    }
 }
 
 /// What errors in each column count.
@@ -139,8 +153,8 @@ const HALF_MAX: f32 = 65504.0;
 fn check(kind: BlockType, weights: &[f32]) -> Result<(), EncodeError> {
     let wide = matches!(kind, BlockType::F32 | BlockType::BF16);
     let limit = if wide { f32::MAX } else { HALF_MAX };
-    // NaN fails the comparison as well.
-    let Some(at) = weights.iter().position(|weight| !(weight.abs() <= limit)) else { return Ok(()) };
+    let cannot = |weight: &f32| !weight.is_finite() || weight.abs() > limit;
+    let Some(at) = weights.iter().position(cannot) else { return Ok(()) };
     let value = weights[at];
     Err(if value.is_finite() {
         EncodeError::TooLarge { at, value, kind: kind.name() }
@@ -164,17 +178,13 @@ pub(crate) fn encode_inline(kind: BlockType, input: &Input<'_>, out: &mut [u8]) 
         BlockType::F16 => plain::<2>(input, out, |weight| f32_to_f16(weight).to_le_bytes()),
         BlockType::BF16 => plain::<2>(input, out, |weight| bf16_bits(weight).to_le_bytes()),
         BlockType::Q8_0 => single::q8_0(input, out),
-        BlockType::Q4_0 => single::q4_0(input, out),
-        BlockType::Q5_0 => single::q5_0(input, out),
-        BlockType::Q4_1 => single::q4_1(input, out),
-        BlockType::Q5_1 => single::q5_1(input, out),
+        BlockType::Q4_0 | BlockType::Q5_0 => single::scaled(kind, input, out),
+        BlockType::Q4_1 | BlockType::Q5_1 => single::with_minimum(kind, input, out),
         BlockType::IQ4_NL => single::iq4_nl(input, out),
         BlockType::IQ4_XS => symmetric::iq4_xs(input, out),
-        BlockType::Q3_K => symmetric::q3_k(input, out),
-        BlockType::Q6_K => symmetric::q6_k(input, out),
+        BlockType::Q3_K | BlockType::Q6_K => symmetric::q3_k_or_q6_k(kind, input, out),
         BlockType::Q2_K => affine::q2_k(input, out),
-        BlockType::Q4_K => affine::q4_k(input, out),
-        BlockType::Q5_K => affine::q5_k(input, out),
+        BlockType::Q4_K | BlockType::Q5_K => affine::q4_k_or_q5_k(kind, input, out),
         BlockType::IQ2_XXS | BlockType::MXFP4 => unreachable!("refused before"),
     }
 }

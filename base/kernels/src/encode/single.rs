@@ -1,9 +1,9 @@
 //! Types whose 32 weights have scales of their own: Q4_0, Q5_0, Q8_0, Q4_1, Q5_1, IQ4_NL.
 
-use super::groups::{Book, Levels, Whole};
+use super::groups::{Iq4, Levels, Whole};
 use super::lanes::{LANES, V};
 use super::{Input, gather, halves, lane_bytes, put_half};
-use crate::codebooks::IQ4_LEVELS;
+use crate::blocks::BlockType;
 
 /// Numbers that the largest weight is tried as, when numbers go from −8 to 7. Numbers up to 3 are tried as twice that.
 const TOPS_4: [f32; 28] = [
@@ -16,50 +16,28 @@ const TOPS_5: [f32; 28] = [
     -9.0, 15.0, 15.4, 15.8, 14.7, 14.4, 14.0, 13.5, 13.0, 12.0, 11.0, 10.0, 9.0,
 ];
 /// The same for the levels of IQ4: −127 to 113.
-const TOPS_IQ4: [f32; 24] = [
+pub(super) const TOPS_IQ4: [f32; 24] = [
     -127.0, -130.0, -134.0, -138.0, -142.0, -124.0, -121.0, -118.0, -115.0, -112.0, -109.0, -104.0, 113.0,
     116.0, 120.0, 125.0, 110.0, 107.0, 104.0, 101.0, 98.0, 95.0, 89.0, 83.0,
 ];
 
-/// Calls `block` for each sixteen blocks of `B` bytes: with their groups' first number and them.
+/// Q4_0: d, then numbers −8 … 7 with 8 added. Q5_0: d, fifth bits, then numbers −16 … 15 with 16 added. Both in one copy of
+/// the search.
 #[inline(always)]
-fn sixteen<const B: usize>(out: &mut [u8], mut work: impl FnMut(usize, &mut [[u8; B]])) {
-    let (blocks, _) = out.as_chunks_mut::<B>();
-    for (index, blocks) in blocks.chunks_mut(LANES).enumerate() {
-        work(index * LANES, blocks);
+pub(super) fn scaled(kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
+    let five = kind == BlockType::Q5_0;
+    let (low, tops) = if five { (-16.0, &TOPS_5) } else { (-8.0, &TOPS_4) };
+    let (levels, size) = (Whole { low, high: -low - 1.0 }, kind.block_bytes());
+    for (index, blocks) in out.chunks_mut(LANES * size).enumerate() {
+        let groups = gather::<32>(input, index * LANES);
+        let (bits, d) = halves(groups.scale(levels, tops).0);
+        let inverse = d.recip();
+        let q = groups.x.map(|x| levels.nearest(x * inverse) + V::splat(-low));
+        for (lane, block) in blocks.chunks_exact_mut(size).enumerate() {
+            put_half(block, 0, bits[lane]);
+            put_numbers(five, &mut block[2..], &lane_bytes(&q, lane));
+        }
     }
-}
-
-/// d, then numbers −8 … 7 with 8 added.
-#[inline(always)]
-pub(super) fn q4_0(input: &Input<'_>, out: &mut [u8]) {
-    sixteen::<18>(out, |first, blocks| {
-        let levels = Whole { low: -8.0, high: 7.0 };
-        let groups = gather::<32>(input, first);
-        let (bits, d) = halves(groups.scale(levels, &TOPS_4).0);
-        let inverse = d.recip();
-        let q = groups.x.map(|x| levels.nearest(x * inverse) + V::splat(8.0));
-        for (lane, block) in blocks.iter_mut().enumerate() {
-            put_half(block, 0, bits[lane]);
-            put_nibbles(&mut block[2..], &lane_bytes(&q, lane));
-        }
-    });
-}
-
-/// d, fifth bits, then numbers −16 … 15 with 16 added.
-#[inline(always)]
-pub(super) fn q5_0(input: &Input<'_>, out: &mut [u8]) {
-    sixteen::<22>(out, |first, blocks| {
-        let levels = Whole { low: -16.0, high: 15.0 };
-        let groups = gather::<32>(input, first);
-        let (bits, d) = halves(groups.scale(levels, &TOPS_5).0);
-        let inverse = d.recip();
-        let q = groups.x.map(|x| levels.nearest(x * inverse) + V::splat(16.0));
-        for (lane, block) in blocks.iter_mut().enumerate() {
-            put_half(block, 0, bits[lane]);
-            put_five_bits(&mut block[2..], &lane_bytes(&q, lane));
-        }
-    });
 }
 
 /// d = largest / 127, numbers rounded half away from zero: as the package `gguf` has it.
@@ -88,9 +66,13 @@ pub(super) fn q8_0(input: &Input<'_>, out: &mut [u8]) {
 }
 
 /// Where the range of a group with a minimum is tried: steps beyond its lower and its upper end. Within the range the
-/// outermost weights are cut; beyond it steps become finer than they need be.
-const TRIES_4: [(f32, f32); 17] = [
+/// outermost weights are cut. Beyond it stand whole steps, at which groups lie exactly that were quantised before and do
+/// not reach the ends; the last one is a range of four bits in one of five.
+const TRIES: [(f32, f32); 18] = [
     (0.0, 0.0),
+    (1.0, 0.0),
+    (0.0, 1.0),
+    (1.0, 1.0),
     (-0.5, 0.0),
     (0.0, -0.5),
     (-0.5, -0.5),
@@ -103,70 +85,48 @@ const TRIES_4: [(f32, f32); 17] = [
     (-0.5, -1.0),
     (-1.5, 0.0),
     (0.0, -1.5),
-    (-1.5, -1.5),
-    (-0.75, -0.25),
-    (-0.25, -0.75),
-    (0.5, 0.5),
+    (2.0, 0.0),
+    (0.0, 16.0),
 ];
 
-/// d, m, numbers 0 … 15.
+/// Those of four bits: all but the last.
+const TRIES_4: &[(f32, f32)] = TRIES.split_at(17).0;
+
+/// Q4_1: d, m, numbers 0 … 15. Q5_1: d, m, fifth bits, numbers 0 … 31.
 #[inline(always)]
-pub(super) fn q4_1(input: &Input<'_>, out: &mut [u8]) {
-    sixteen::<20>(out, |first, blocks| {
-        let (bits_d, bits_m, q) = with_minimum(input, first, 15.0);
-        for (lane, block) in blocks.iter_mut().enumerate() {
+pub(super) fn with_minimum(kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
+    let five = kind == BlockType::Q5_1;
+    let (top, tries) = if five { (31.0, &TRIES[..]) } else { (15.0, TRIES_4) };
+    let (levels, size) = (Whole { low: 0.0, high: top }, kind.block_bytes());
+    for (index, blocks) in out.chunks_mut(LANES * size).enumerate() {
+        let groups = gather::<32>(input, index * LANES);
+        let found = groups.affine(top, tries, false);
+        let (bits_d, d) = halves(found.d);
+        let (bits_m, m) = halves(found.m);
+        let inverse = d.recip();
+        let q = groups.x.map(|x| levels.nearest((x - m) * inverse));
+        for (lane, block) in blocks.chunks_exact_mut(size).enumerate() {
             put_half(block, 0, bits_d[lane]);
             put_half(block, 2, bits_m[lane]);
-            put_nibbles(&mut block[4..], &lane_bytes(&q, lane));
+            put_numbers(five, &mut block[4..], &lane_bytes(&q, lane));
         }
-    });
-}
-
-/// d, m, fifth bits, numbers 0 … 31.
-#[inline(always)]
-pub(super) fn q5_1(input: &Input<'_>, out: &mut [u8]) {
-    sixteen::<24>(out, |first, blocks| {
-        let (bits_d, bits_m, q) = with_minimum(input, first, 31.0);
-        for (lane, block) in blocks.iter_mut().enumerate() {
-            put_half(block, 0, bits_d[lane]);
-            put_half(block, 2, bits_m[lane]);
-            put_five_bits(&mut block[4..], &lane_bytes(&q, lane));
-        }
-    });
-}
-
-type Halves = [u16; LANES];
-
-#[inline(always)]
-fn with_minimum(input: &Input<'_>, first: usize, top: f32) -> (Halves, Halves, [V; 32]) {
-    let groups = gather::<32>(input, first);
-    let found = groups.affine(top, &TRIES_4, false);
-    let (bits_d, d) = halves(found.d);
-    let (bits_m, m) = halves(found.m);
-    let inverse = d.recip();
-    let levels = Whole { low: 0.0, high: top };
-    (bits_d, bits_m, groups.x.map(|x| levels.nearest((x - m) * inverse)))
+    }
 }
 
 /// d, numbers of levels.
 #[inline(always)]
 pub(super) fn iq4_nl(input: &Input<'_>, out: &mut [u8]) {
-    sixteen::<18>(out, |first, blocks| {
-        let book = Book(&IQ4_LEVELS);
-        let groups = gather::<32>(input, first);
-        let (bits, d) = halves(groups.scale(book, &TOPS_IQ4).0);
+    let (blocks, _) = out.as_chunks_mut::<18>();
+    for (index, blocks) in blocks.chunks_mut(LANES).enumerate() {
+        let groups = gather::<32>(input, index * LANES);
+        let (bits, d) = halves(groups.scale(Iq4, &TOPS_IQ4).0);
         let inverse = d.recip();
-        let q = groups.x.map(|x| book.number(x * inverse));
+        let q = groups.x.map(|x| Iq4.number(x * inverse));
         for (lane, block) in blocks.iter_mut().enumerate() {
             put_half(block, 0, bits[lane]);
             put_nibbles(&mut block[2..], &lane_bytes(&q, lane));
         }
-    });
-}
-
-/// The tries of the largest weight among the levels of IQ4.
-pub(super) const fn tops_iq4() -> &'static [f32] {
-    &TOPS_IQ4
+    }
 }
 
 /// Sixteen bytes: the first sixteen numbers in the low nibbles, the others in the high ones.
@@ -174,6 +134,10 @@ pub(super) fn put_nibbles(bytes: &mut [u8], q: &[u8; 32]) {
     for j in 0..16 {
         bytes[j] = (q[j] & 15) | (q[j + 16] << 4);
     }
+}
+
+fn put_numbers(five: bool, bytes: &mut [u8], q: &[u8; 32]) {
+    if five { put_five_bits(bytes, q) } else { put_nibbles(bytes, q) }
 }
 
 /// Four bytes of fifth bits, then the nibbles.

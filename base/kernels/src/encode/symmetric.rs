@@ -4,11 +4,11 @@
 //! errors weighed by how much they cost; then by turns the best `n` and `q` for this `d`, counted on the weights
 //! themselves, and the best `d` for these, until it gets no better.
 
-use super::groups::{Book, Groups, Levels, Whole};
+use super::groups::{Groups, Iq4, Levels, Whole};
 use super::lanes::{LANES, V};
-use super::single::{put_nibbles, tops_iq4};
+use super::single::{TOPS_IQ4, put_nibbles};
 use super::{Input, gather, halves, lane_bytes, put_half};
-use crate::codebooks::IQ4_LEVELS;
+use crate::blocks::BlockType;
 
 /// What a type allows.
 struct Shape<L> {
@@ -98,53 +98,47 @@ const TOPS_6: [f32; 20] = [
     30.0, 29.0, 28.0, 26.0, 24.0,
 ];
 
-/// Third bits, bit pairs, 6-bit scales with 32 added, d; numbers −4 … 3.
+/// Q3_K, numbers −4 … 3, and Q6_K, −32 … 31, in one copy of the search.
 #[inline(always)]
-pub(super) fn q3_k(input: &Input<'_>, out: &mut [u8]) {
-    let (blocks, _) = out.as_chunks_mut::<110>();
-    for (index, block) in blocks.iter_mut().enumerate() {
-        let levels = Whole { low: -4.0, high: 3.0 };
-        let shape = Shape { levels, tops: &TOPS_3, scales: Whole { low: -32.0, high: 31.0 }, groups: LANES };
+pub(super) fn q3_k_or_q6_k(kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
+    let six = kind == BlockType::Q6_K;
+    let (low, scale_low, tops) = if six { (-32.0, -128.0, &TOPS_6[..]) } else { (-4.0, -32.0, &TOPS_3[..]) };
+    let whole = |low: f32| Whole { low, high: -low - 1.0 };
+    let shape = Shape { levels: whole(low), tops, scales: whole(scale_low), groups: LANES };
+    for (index, block) in out.chunks_exact_mut(kind.block_bytes()).enumerate() {
         let groups = gather::<16>(input, index * LANES);
         let found = fit(&groups, &shape);
-        let q = numbers(&groups, levels, found.d * found.n, 4.0);
+        let q = numbers(&groups, shape.levels, found.d * found.n, -low);
         block.fill(0);
+        let put = if six { put_q6_k } else { put_q3_k };
         for group in 0..LANES {
-            let (half, shift, side) = (group / 8, (group / 2 % 4) * 2, group % 2);
-            for (j, q) in lane_bytes(&q, group).into_iter().enumerate() {
-                block[32 + half * 32 + side * 16 + j] |= (q & 3) << shift;
-                block[side * 16 + j] |= (q >> 2) << (group / 2);
-            }
-            let scale = (found.n.0[group] as i32 + 32) as u8;
-            block[96 + group % 8] |= (scale & 15) << (4 * (group / 8));
-            block[104 + group % 4] |= (scale >> 4) << (2 * (group / 4));
+            put(block, group, &lane_bytes(&q, group), found.n.0[group] as i32);
         }
-        put_half(block, 108, found.bits[0]);
+        let end = block.len() - 2;
+        put_half(block, end, found.bits[0]);
     }
 }
 
-/// Nibbles, bit pairs, 8-bit scales, d; numbers −32 … 31.
-#[inline(always)]
-pub(super) fn q6_k(input: &Input<'_>, out: &mut [u8]) {
-    let (blocks, _) = out.as_chunks_mut::<210>();
-    for (index, block) in blocks.iter_mut().enumerate() {
-        let levels = Whole { low: -32.0, high: 31.0 };
-        let shape =
-            Shape { levels, tops: &TOPS_6, scales: Whole { low: -128.0, high: 127.0 }, groups: LANES };
-        let groups = gather::<16>(input, index * LANES);
-        let found = fit(&groups, &shape);
-        let q = numbers(&groups, levels, found.d * found.n, 32.0);
-        block.fill(0);
-        for group in 0..LANES {
-            let (half, quarter, side) = (group / 8, group / 2 % 4, group % 2);
-            for (j, q) in lane_bytes(&q, group).into_iter().enumerate() {
-                block[half * 64 + (quarter % 2) * 32 + side * 16 + j] |= (q & 15) << (4 * (quarter / 2));
-                block[128 + half * 32 + side * 16 + j] |= (q >> 4) << (2 * quarter);
-            }
-            block[192 + group] = found.n.0[group] as i32 as u8;
-        }
-        put_half(block, 208, found.bits[0]);
+/// Third bits, bit pairs, 6-bit scales with 32 added, d.
+fn put_q3_k(block: &mut [u8], group: usize, q: &[u8; 16], scale: i32) {
+    let (half, shift, side) = (group / 8, (group / 2 % 4) * 2, group % 2);
+    for (j, q) in q.iter().enumerate() {
+        block[32 + half * 32 + side * 16 + j] |= (q & 3) << shift;
+        block[side * 16 + j] |= (q >> 2) << (group / 2);
     }
+    let scale = (scale + 32) as u8;
+    block[96 + group % 8] |= (scale & 15) << (4 * (group / 8));
+    block[104 + group % 4] |= (scale >> 4) << (2 * (group / 4));
+}
+
+/// Nibbles, bit pairs, 8-bit scales, d.
+fn put_q6_k(block: &mut [u8], group: usize, q: &[u8; 16], scale: i32) {
+    let (half, quarter, side) = (group / 8, group / 2 % 4, group % 2);
+    for (j, q) in q.iter().enumerate() {
+        block[half * 64 + (quarter % 2) * 32 + side * 16 + j] |= (q & 15) << (4 * (quarter / 2));
+        block[128 + half * 32 + side * 16 + j] |= (q >> 4) << (2 * quarter);
+    }
+    block[192 + group] = scale as u8;
 }
 
 /// d, 6-bit scales with 32 added, numbers of levels.
@@ -152,12 +146,12 @@ pub(super) fn q6_k(input: &Input<'_>, out: &mut [u8]) {
 pub(super) fn iq4_xs(input: &Input<'_>, out: &mut [u8]) {
     let (blocks, _) = out.as_chunks_mut::<136>();
     for (index, pair) in blocks.chunks_mut(2).enumerate() {
-        let levels = Book(&IQ4_LEVELS);
-        let shape = Shape { levels, tops: tops_iq4(), scales: Whole { low: -32.0, high: 31.0 }, groups: 8 };
+        let shape =
+            Shape { levels: Iq4, tops: &TOPS_IQ4, scales: Whole { low: -32.0, high: 31.0 }, groups: 8 };
         let groups = gather::<32>(input, index * LANES);
         let found = fit(&groups, &shape);
         let inverse = (found.d * found.n).recip();
-        let q = groups.x.map(|x| levels.number(x * inverse));
+        let q = groups.x.map(|x| Iq4.number(x * inverse));
         for (half, block) in pair.iter_mut().enumerate() {
             block.fill(0);
             put_half(block, 0, found.bits[half * 8]);
