@@ -60,7 +60,7 @@ fn the_report_is_for_people_and_warns_of_low_sources() {
     let first = home.run(&["quantize", &model, "small.gguf", "-t", "Q4_0", "--keep", "output.weight"]);
     assert!(first.out.contains("bits per weight"), "{}", first.out);
     assert!(!first.err.contains("lost bits"), "{}", first.err);
-    let second = home.run(&["quantize", "./small.gguf", "smaller.gguf", "-t", "Q2_K"]);
+    let second = home.run(&["quantize", "./small.gguf", "larger.gguf", "-t", "Q5_0"]);
     assert!(second.err.contains("Q4_0"), "{}", second.err);
     let korean = home.run(&["--lang", "ko", "quantize", &model, "again.gguf", "-t", "Q5_K"]);
     assert!(korean.out.contains("가중치당 비트"), "{}", korean.out);
