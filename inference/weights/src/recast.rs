@@ -268,7 +268,8 @@ impl Pieces<'_> {
         unpack(self.tensor.block_type, bytes, &mut weights);
         let mut out = vec![0; rows.len() * row_bytes(self.kind)];
         let importance = self.plan.importance(self.tensor, rows.start);
-        encode(self.kind, &weights, importance, &mut out)?;
+        let encoded = encode(self.kind, &weights, importance, &mut out);
+        encoded.map_err(|error| error.moved(rows.start * row_len))?;
         self.plan.written(self.tensor, rows.start, &weights, &out);
         Ok(out)
     }

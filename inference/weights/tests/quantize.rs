@@ -323,3 +323,16 @@ fn a_weight_that_is_no_number_is_named() {
         );
     }
 }
+
+#[test]
+fn its_place_is_that_in_the_tensor_and_not_in_a_piece() {
+    let mut writer = Writer::new();
+    writer.string("general.architecture", "llama");
+    let mut values = vec![0.5; 1536 * 1024];
+    values[1_500_000] = f32::NAN;
+    writer.tensor("blk.0.ffn_up.weight", &[1024, 1536], BlockType::F32, bytes(&values));
+    let source = Gguf::from_bytes(writer.finish()).expect("sound");
+    let work = Quantization::new(&source, options(Mix::Q8_0)).expect("fits");
+    let text = work.write(&mut Vec::new(), &mut |_| {}).expect_err("refused").to_string();
+    assert!(text.contains("weight number 1500000"), "{text}");
+}
