@@ -2,8 +2,8 @@
 """Real clients against a running server: `curl`, and the Python packages `requests`, `ollama` and `openai`, used as
 the guides use them and unchanged. The journey test starts the binary, installs the packages and runs this.
 
-    clients.py --base-url http://127.0.0.1:11434 --model smollm2 [--korean-model gemma3:270m] [--pull] [--key KEY]
-               [--only requests,openai]
+    clients.py --base-url http://127.0.0.1:11434 --model smollm2 [--korean-model gemma3:270m]
+               [--embed-model all-minilm] [--pull] [--key KEY] [--only requests,openai]
 
 Checks shapes and what must be the same between ways of asking, not how clever the answers are. Prints one line a
 check; the exit status is 1 when any failed. A client that is not installed is named and counts as a failure, unless
@@ -37,6 +37,21 @@ def check(client):
     return register
 
 
+def embedding_check(client):
+    """The same for one that needs a model of embeddings; without, it is passed over."""
+
+    def register(function):
+        def if_there(setup):
+            if setup.embed_model:
+                function(setup)
+
+        if_there.__name__ = function.__name__
+        CHECKS.append((client, if_there))
+        return function
+
+    return register
+
+
 class Setup:
     """Where the server is and what it has."""
 
@@ -45,6 +60,7 @@ class Setup:
         self.model = arguments.model
         self.full_name = arguments.model if ":" in arguments.model.split("/")[-1] else f"{arguments.model}:latest"
         self.korean_model = arguments.korean_model or arguments.model
+        self.embed_model = arguments.embed_model
         self.key = arguments.key
         self.pull = arguments.pull
 
@@ -598,6 +614,92 @@ def openai_errors(setup):
         refuses(openai.AuthenticationError, "invalid_api_key", lambda: wrong.models.list())
 
 
+# Vectors and rankings, where there is a model for them ------------------------------------------------------------------
+
+
+def cosine(a, b):
+    product = sum(x * y for x, y in zip(a, b, strict=True))
+    return product / (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5
+
+
+NEAR = ["A man is eating food.", "A man eats something.", "The stock market fell sharply."]
+
+
+@embedding_check("ollama")
+def ollama_embed(setup):
+    client = ollama_client(setup)
+    many = client.embed(model=setup.embed_model, input=NEAR)
+    same(len(many.embeddings), 3)
+    assert many.prompt_eval_count > 12 and many.total_duration > 0, many
+    one = client.embed(model=setup.embed_model, input=NEAR[0])
+    assert cosine(one.embeddings[0], many.embeddings[0]) > 0.99999, "alone and among others"
+    assert abs(sum(x * x for x in one.embeddings[0]) - 1) < 1e-3, "length 1"
+    near, far = (cosine(many.embeddings[0], many.embeddings[i]) for i in (1, 2))
+    assert near > far + 0.2, (near, far)
+    old = client.embeddings(model=setup.embed_model, prompt=NEAR[0])
+    assert cosine(old.embedding, one.embeddings[0]) > 0.99999
+    short = client.embed(model=setup.embed_model, input=NEAR[0], dimensions=64)
+    same(len(short.embeddings[0]), 64)
+    long = "word " * 5000
+    client.embed(model=setup.embed_model, input=long)
+    import ollama
+
+    for ask in (lambda: client.embed(model=setup.embed_model, input=long, truncate=False),
+                lambda: client.generate(model=setup.embed_model, prompt="x")):
+        try:
+            ask()
+        except ollama.ResponseError as error:
+            same(error.status_code, 400)
+        else:
+            raise AssertionError("not refused")
+
+
+@embedding_check("openai")
+def openai_embeddings(setup):
+    import openai
+
+    client = openai_client(setup)
+    # The client asks for base64 by itself.
+    packed = client.embeddings.create(model=setup.embed_model, input=NEAR)
+    plain = client.embeddings.create(model=setup.embed_model, input=NEAR, encoding_format="float")
+    same([item.index for item in packed.data], [0, 1, 2])
+    for a, b in zip(packed.data, plain.data, strict=True):
+        assert max(abs(x - y) for x, y in zip(a.embedding, b.embedding, strict=True)) < 1e-6
+    assert plain.usage.prompt_tokens == plain.usage.total_tokens > 0
+    short = client.embeddings.create(model=setup.embed_model, input=NEAR[0], dimensions=32)
+    same(len(short.data[0].embedding), 32)
+    for kind, ask in [
+        (openai.BadRequestError, {"input": "word " * 5000}),
+        (openai.BadRequestError, {"input": []}),
+        (openai.BadRequestError, {"input": "a", "dimensions": 1_000_000}),
+        (openai.NotFoundError, {"input": "a", "model": "no-such-model"}),
+    ]:
+        try:
+            client.embeddings.create(**{"model": setup.embed_model, **ask})
+        except kind:
+            pass
+        else:
+            raise AssertionError(f"not refused: {ask}")
+
+
+@embedding_check("requests")
+def ranks(setup):
+    body = {"model": setup.embed_model, "query": NEAR[0], "documents": NEAR[1:], "top_n": 1}
+    reply = post(setup, "/v1/rerank", body)
+    same(reply.status_code, 200, reply.text)
+    same(reply.json()["results"][0]["index"], 0)
+    same(reply.json()["results"][0]["document"]["text"], NEAR[1])
+    cohere = post(setup, "/v2/rerank", body).json()
+    same(list(cohere["results"][0]), ["index", "relevance_score"])
+    tei = post(setup, "/rerank", {"model": setup.embed_model, "query": NEAR[0], "texts": NEAR[1:]}).json()
+    same([rank["index"] for rank in tei], [0, 1])
+    inputs = {"source_sentence": NEAR[0], "sentences": NEAR[1:]}
+    near, far = post(setup, "/similarity", {"model": setup.embed_model, "inputs": inputs}).json()
+    assert near > far, (near, far)
+    refused = post(setup, "/embed", {"model": setup.model, "inputs": "a", "dimensions": 1_000_000})
+    assert refused.status_code == 422 and refused.json()["error_type"] == "Validation", refused.text
+
+
 # main ----------------------------------------------------------------------------------------------------------------
 
 
@@ -611,6 +713,7 @@ def main():
     parser.add_argument("--model", required=True)
     # A model that knows no Korean makes half characters by itself.
     parser.add_argument("--korean-model", help="model that is asked in Korean (default: the same)")
+    parser.add_argument("--embed-model", help="model of embeddings, for the checks of vectors and rankings")
     parser.add_argument("--pull", action="store_true", help="pull the model over the API first")
     parser.add_argument("--key", help="Bearer key of the server")
     parser.add_argument("--only", help="clients, separated by commas")

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{compare, convert, eval, fit, imatrix, quantize, search};
+use crate::commands::{compare, convert, embed, eval, fit, imatrix, quantize, search};
 use crate::terminal::help;
 use crate::terminal::messages::{Language, Message, say};
 
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Fit(fit::Arguments),
     /// Ask several models the same, side by side
     Compare(compare::Arguments),
+    /// Turn texts into vectors, a line of JSON each
+    Embed(embed::EmbedFlags),
     /// Measure how well a model predicts
     Eval(eval::Arguments),
     /// Write a folder with safetensors as a GGUF file

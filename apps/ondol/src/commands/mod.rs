@@ -7,6 +7,7 @@ pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod cp;
+pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod fit;
 pub(crate) mod imatrix;
@@ -76,6 +77,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> anyhow::Result<(
         Command::Cache(flags) => cache::run(context, flags),
         Command::Fit(arguments) => fit::run(context, arguments),
         Command::Compare(arguments) => compare::run(context, arguments),
+        Command::Embed(flags) => embed::run(context, flags),
         Command::Eval(arguments) => eval::run(context, arguments),
         Command::Convert(flags) => convert::run(context, flags),
         Command::Quantize(flags) => quantize::run(context, flags),
