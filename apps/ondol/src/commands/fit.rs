@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use kernels::BlockType;
 use registry::{Catalogue, CatalogueEntry, ModelName};
@@ -17,7 +17,7 @@ use crate::fit::blueprint::Blueprint;
 use crate::fit::calibrate::{self, Effort, Rates};
 use crate::fit::machine::Machine;
 use crate::fit::{predict, runs};
-use crate::measure::{self, Plan, Work};
+use crate::measure::{self, Plan, Run, Work};
 use crate::terminal::failure::Failure;
 use crate::terminal::messages::{Language, Message, say};
 use crate::terminal::output;
@@ -32,6 +32,9 @@ const CONTEXT_TOKENS: u32 = 4096;
 const MEASURED_PROMPT: usize = 512;
 const MEASURED_TOKENS: usize = 64;
 const MEASURED_CONTEXTS: [usize; 2] = [0, 1024];
+/// A machine whose speed changed by more meanwhile is measured anew, so often.
+const DRIFT_MAX: f64 = 0.1;
+const ATTEMPTS: usize = 4;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -69,6 +72,8 @@ struct Checked {
     measured_tokens_per_s: f64,
     /// Predicted over measured, less one.
     error: f64,
+    /// How far apart the predictions were before and after, of which the mean counts.
+    drift: f64,
 }
 
 /// What was asked about.
@@ -149,7 +154,7 @@ fn one(
     machine: &Machine,
     wishes: &Wishes,
     asked: &Asked<'_>,
-    rates: &Measure<'_>,
+    machine_rates: &Measure<'_>,
 ) -> anyhow::Result<()> {
     let mut blueprints: Vec<(String, Blueprint)> = Vec::new();
     let (name, entry) = match asked {
@@ -172,19 +177,22 @@ fn one(
         let terminal = context.terminal;
         return Err(Failure::new(terminal.say(Message::FitSizesUnknown, &[("model", &name)])).into());
     };
-    let rates = rates(&kinds(blueprints.iter().map(|(_, of)| of.clone())))?;
+    let rates = machine_rates(&kinds(blueprints.iter().map(|(_, of)| of.clone())))?;
     let of_row = |(quantization, of): &(String, Blueprint)| {
         advice::row(&name, quantization, of, wishes, rates.as_ref())
     };
     let rows: Vec<Row> = blueprints.iter().map(of_row).collect();
     let contexts = contexts(&name, first, wishes, rates.as_ref());
-    let checked = match (arguments.measure, asked, &rates) {
-        (true, Asked::File { name, .. }, Some(rates)) => check(context, name, first, rates)?,
+    let (checked, drift) = match (arguments.measure, asked, &rates) {
+        (true, Asked::File { name, .. }, Some(known)) => {
+            let again = || machine_rates(&first.kinds())?.context("the machine was not measured");
+            check(context, name, first, known, &again)?
+        }
         (true, ..) => {
             let terminal = context.terminal;
             return Err(Failure::new(terminal.say(Message::FitNothingToMeasure, &[("model", &name)])).into());
         }
-        _ => Vec::new(),
+        _ => (Vec::new(), 0.0),
     };
     let is_run = runs::family(&first.family, first.is_encoder);
     if arguments.json {
@@ -198,7 +206,7 @@ fn one(
     let mut text = screen::machine(language, machine, wishes, rates.as_ref());
     text.push_str(&screen::model(language, &name, first, is_run, &rows, &contexts, wishes));
     if !checked.is_empty() {
-        text.push_str(&screen::checked(language, &checked));
+        text.push_str(&screen::checked(language, &checked, drift));
     }
     Ok(output::print(&text)?)
 }
@@ -249,8 +257,15 @@ fn contexts(name: &str, of: &Blueprint, wishes: &Wishes, rates: Option<&Rates>) 
     }
 }
 
-/// Runs the model and compares.
-fn check(context: &Context, name: &str, of: &Blueprint, rates: &Rates) -> anyhow::Result<Vec<Checked>> {
+/// Runs the model and compares. The machine is measured again afterwards: one that was faster or slower by then is
+/// measured anew, a few times, and of all the steadiest time counts.
+fn check(
+    context: &Context,
+    name: &str,
+    of: &Blueprint,
+    rates: &Rates,
+    again: &dyn Fn() -> anyhow::Result<Rates>,
+) -> anyhow::Result<(Vec<Checked>, f64)> {
     let located = context.model_source(name)?.locate(name)?;
     let plan = Plan {
         prefill: vec![MEASURED_PROMPT],
@@ -262,24 +277,47 @@ fn check(context: &Context, name: &str, of: &Blueprint, rates: &Rates) -> anyhow
         kernels: None,
         kv_type: context.settings.kv_type,
     };
-    let packed = context.packed.reader();
-    let figures = measure::run(located, &plan, packed.as_deref(), crate::memory::free(), &mut |_, _| ())?;
-    let lines = figures.runs.iter().filter_map(|run| {
-        let predicted = match run.work {
-            Work::Prefill { tokens } => tokens as f64 / predict::prefill_s(of, rates, tokens)?,
+    let mut before = rates.clone();
+    let mut steadiest: Option<(Vec<Checked>, f64)> = None;
+    for _ in 0..ATTEMPTS {
+        let packed = context.packed.reader();
+        let free = crate::memory::free();
+        let figures = measure::run(located.clone(), &plan, packed.as_deref(), free, &mut |_, _| ())?;
+        let after = again()?;
+        let lines: Vec<Checked> =
+            figures.runs.iter().filter_map(|run| Checked::of(run, of, &before, &after)).collect();
+        let drift = lines.iter().map(|line| line.drift).fold(0.0, f64::max);
+        if steadiest.as_ref().is_none_or(|(_, least)| drift < *least) {
+            steadiest = Some((lines, drift));
+        }
+        if drift < DRIFT_MAX {
+            break;
+        }
+        before = after;
+    }
+    Ok(steadiest.unwrap_or_default())
+}
+
+impl Checked {
+    /// `None` for what cannot be reckoned.
+    fn of(run: &Run, of: &Blueprint, before: &Rates, after: &Rates) -> Option<Self> {
+        let predict = |rates: &Rates| match run.work {
+            Work::Prefill { tokens } => Some(tokens as f64 / predict::prefill_s(of, rates, tokens)?),
             // Tokens are counted from the first to the last: half of them are there on average.
             Work::Decode { tokens, context, .. } => {
-                1.0 / predict::decode_s(of, rates, context.max(1) + tokens / 2)?
+                Some(1.0 / predict::decode_s(of, rates, context.max(1) + tokens / 2)?)
             }
         };
-        Some(Checked {
+        let (before, after) = (predict(before)?, predict(after)?);
+        let predicted = (before * after).sqrt();
+        Some(Self {
             work: run.work,
             predicted_tokens_per_s: predicted,
             measured_tokens_per_s: run.tokens_per_s,
             error: predicted / run.tokens_per_s - 1.0,
+            drift: (after / before).max(before / after) - 1.0,
         })
-    });
-    Ok(lines.collect())
+    }
 }
 
 fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {

@@ -150,24 +150,32 @@ impl Blueprint {
             }
         }
         let vocabulary = file.tensor("token_embd.weight").map_or(0, Tensor::rows);
+        let mut sizes = Sizes {
+            layers,
+            width,
+            ff_width: number("expert_feed_forward_length")
+                .or(number("feed_forward_length"))
+                .unwrap_or(4 * width),
+            heads,
+            kv_heads,
+            head_width,
+            vocabulary,
+        };
+        let mut text_bytes = TEXT_BYTES_A_TOKEN * vocabulary as u64;
+        // The engine knows better what it will keep of a token, where it can run the model.
+        if let Ok(footprint) = model::Footprint::of(file) {
+            sizes.kv_heads = footprint.shape.kv_heads;
+            sizes.head_width = footprint.shape.head_width;
+            text_bytes = footprint.text_bytes;
+        }
         Some(Self {
             family: family.to_owned(),
             windows: windows(layers, number("attention.sliding_window"), global_every(family)),
             context_tokens: number("context_length").unwrap_or(2048) as u64,
             file_bytes: file.tensors().iter().map(|tensor| tensor.size_bytes() as u64).sum(),
             matrices,
-            sizes: Sizes {
-                layers,
-                width,
-                ff_width: number("expert_feed_forward_length")
-                    .or(number("feed_forward_length"))
-                    .unwrap_or(4 * width),
-                heads,
-                kv_heads,
-                head_width,
-                vocabulary,
-            },
-            text_bytes: TEXT_BYTES_A_TOKEN * vocabulary as u64,
+            sizes,
+            text_bytes,
             is_encoder,
         })
     }

@@ -346,6 +346,9 @@ messages! {
     FitColumnPredicted: "PREDICTED", "예측";
     FitColumnMeasured: "MEASURED", "측정";
     FitColumnError: "ERROR", "오차";
+    FitDrift:
+        "the machine's own speed changed by {percent} % meanwhile: something else is running",
+        "그동안 기기의 속도가 {percent} % 달라졌습니다. 다른 일이 돌고 있습니다";
     FitThisFile: "this file", "이 파일";
     FitDoesNotRun: "this version cannot run it yet", "이 버전은 아직 실행하지 못합니다";
     FitDoesNotFit: "does not fit", "맞지 않음";

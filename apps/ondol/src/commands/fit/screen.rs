@@ -238,7 +238,7 @@ pub(super) fn model(
 }
 
 /// Prediction and measurement.
-pub(super) fn checked(language: Language, lines: &[Checked]) -> String {
+pub(super) fn checked(language: Language, lines: &[Checked], drift: f64) -> String {
     let header = [
         Message::BenchColumnWork,
         Message::FitColumnPredicted,
@@ -257,7 +257,13 @@ pub(super) fn checked(language: Language, lines: &[Checked]) -> String {
             ]
         })
         .collect();
-    format!("\n{}", columns(&header, &rows))
+    let mut text = format!("\n{}", columns(&header, &rows));
+    if drift >= super::DRIFT_MAX {
+        let percent = format!("{:.0}", drift * 100.0);
+        text.push_str(&say(language, Message::FitDrift, &[("percent", &percent)]));
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -319,8 +325,12 @@ mod tests {
             predicted_tokens_per_s: 95.0,
             measured_tokens_per_s: 100.0,
             error: -0.05,
+            drift: 0.3,
         };
-        let text = checked(Language::English, &[line]);
+        let text = checked(Language::English, std::slice::from_ref(&line), 0.3);
+        assert!(text.contains("changed by 30 %"), "{text}");
+        let text = checked(Language::English, &[line], 0.02);
+        assert!(!text.contains("changed"), "{text}");
         assert!(text.contains("-5.0 %") && text.contains("prefill 512"), "{text}");
     }
 }
