@@ -7,8 +7,9 @@
 //!
 //! Tests: unit and property (beside the code), conformance (`tests/conformance.rs`: llama.cpp's vocabularies, our
 //! Hangul set; `tests/templates.rs`: llama.cpp's templates against Python's jinja2), hostile metadata
-//! (`tests/hostile.rs`), pipelines (`tests/pipelines.rs`: Hugging Face's, against its own package), reference (`tests/reference.rs`: against the `tokenizers` crate), fuzz (`fuzz/`:
-//! `tokenizer_metadata`, `chat_template`).
+//! (`tests/hostile.rs`), pipelines (`tests/pipelines.rs`: Hugging Face's, against its own package), reference
+//! (`tests/reference.rs`: against the `tokenizers` crate), fuzz (`fuzz/`: `tokenizer_metadata`, `tokenizer_json`,
+//! `chat_template`).
 
 pub mod decode;
 pub mod grammar;
