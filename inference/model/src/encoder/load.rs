@@ -193,8 +193,8 @@ impl<C: Compute> Finder<'_, C> {
     /// A table, and how many rows it has.
     fn table(&mut self, name: &str, width: usize) -> Result<(C::Matrix, usize), ModelError> {
         let rows = self.loader.tensor(name)?.rows();
-        if u32::try_from(rows).is_err() {
-            let why = "no real table is that large";
+        if rows == 0 || u32::try_from(rows).is_err() {
+            let why = "a table has a row at least, and no real one has billions";
             return Err(ModelError::Value { key: name.to_owned(), value: rows.to_string(), why });
         }
         Ok((self.loader.matrix(name, rows, width, false)?, rows))

@@ -82,6 +82,13 @@ pub fn supported() -> Vec<&'static str> {
 
 /// The plan of an encoder.
 pub(crate) fn plan(reader: Reader<'_>) -> Result<Plan, ModelError> {
+    let unknown = || ModelError::Architecture {
+        found: reader.architecture.to_owned(),
+        supported: supported().join(", "),
+    };
+    if !supported().contains(&reader.architecture) {
+        return Err(unknown());
+    }
     let shape = shape(reader)?;
     let plain = Plan {
         positions: Positions::Table,
@@ -118,7 +125,7 @@ pub(crate) fn plan(reader: Reader<'_>) -> Result<Plan, ModelError> {
                 ..plain
             })
         }
-        found => Err(ModelError::Architecture { found: found.to_owned(), supported: supported().join(", ") }),
+        _ => Err(unknown()),
     }
 }
 
