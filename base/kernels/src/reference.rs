@@ -140,6 +140,7 @@ pub fn stored(kind: KvType, head: &[f32]) -> Vec<f32> {
 
 /// One head's attention at `position` over `keys` and `values`, one a position.
 #[must_use]
+#[expect(clippy::too_many_arguments, reason = "all that attention depends on")]
 pub fn attention(
     q: &[f32],
     keys: &[Vec<f32>],

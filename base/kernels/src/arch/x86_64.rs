@@ -380,14 +380,14 @@ impl<const VNNI: bool> Rows for Avx2<VNNI> {
                 let factors = if upper { [first.1, last.1] } else { [first.0, last.0] };
                 let mut all = [[factors[0]; T]; 2];
                 let parts = if F::HALVES { 2 } else { 1 };
-                for part in 0..parts {
+                for (part, floats) in all.iter_mut().enumerate().take(parts) {
                     let (first, minus) = if F::HALVES { (4 * part, part) } else { (0, 2) };
                     let ints =
                         eight_rows::<F, VNNI, T>(quants[g], first..first + 8 / parts, minus, upper, blocks);
                     // No closures: those would not have the instruction set.
                     for t in 0..T {
                         // SAFETY: called only under AVX2; no memory is touched.
-                        all[part][t] = unsafe { _mm256_cvtepi32_ps(ints[t]) };
+                        floats[t] = unsafe { _mm256_cvtepi32_ps(ints[t]) };
                     }
                 }
                 for t in 0..T {

@@ -106,7 +106,8 @@ impl Loader {
         tracing::info!(model = self.located.name, threads, level, ?load, "loaded");
         let tally = Arc::clone(&self.tally);
         Worker::new(loaded, draft, tally, compute, limits, load)
-            .map(|worker| (AnyWorker::Decoder(worker.with_pages_kept(source.kept_pages().as_deref())), load))
+            .map(|worker| worker.with_pages_kept(source.kept_pages().as_deref()))
+            .map(|worker| (AnyWorker::Decoder(Box::new(worker)), load))
     }
 
     fn load_encoder(&self, compute: Cpu, began: Instant) -> Result<(AnyWorker, Duration), GenerateError> {
@@ -121,7 +122,7 @@ impl Loader {
         let engine = EncoderEngine::load(self.located.clone(), options, source.packed().as_deref(), compute)?;
         let load = began.elapsed();
         tracing::info!(model = self.located.name, threads, level, ?load, "an encoder is loaded");
-        Ok((AnyWorker::Encoder(EncoderWorker::new(engine, load)), load))
+        Ok((AnyWorker::Encoder(Box::new(EncoderWorker::new(engine, load))), load))
     }
 
     /// The model's draft model, where it has one that has room. One that was not chosen for this very model may be of no
@@ -155,8 +156,8 @@ impl Loader {
 
 /// Whoever works with a model.
 enum AnyWorker {
-    Decoder(Worker),
-    Encoder(EncoderWorker),
+    Decoder(Box<Worker>),
+    Encoder(Box<EncoderWorker>),
 }
 
 impl AnyWorker {
