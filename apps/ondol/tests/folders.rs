@@ -78,10 +78,8 @@ fn a_folder_through_its_life_in_the_store() {
     assert_eq!(answer(&home, "mine:1", &[]), said);
 
     let server = home.serve(&[]);
-    let asked = format!(
-        r#"{{"model": "mine:1", "prompt": "hi", "stream": false, "options": {{"temperature": 0, "num_predict": 12}}}}"#
-    );
-    let reply = post(home.port, "/api/generate", &asked);
+    let asked = r#"{"model": "mine:1", "prompt": "hi", "stream": false, "options": {"temperature": 0, "num_predict": 12}}"#;
+    let reply = post(home.port, "/api/generate", asked);
     let reply: serde_json::Value = serde_json::from_str(&reply).expect("JSON");
     assert_eq!(reply["response"].as_str().map(str::trim_end), Some(said.trim_end()));
     let tags: serde_json::Value = serde_json::from_str(&get(home.port, "/api/tags")).expect("JSON");

@@ -279,20 +279,14 @@ fn step_words(kind: BlockType, block: &[u8], step: usize) -> ([u32; 8], usize) {
     let mut put = |from: usize, words: [u32; 4]| out[from..from + 4].copy_from_slice(&words);
     let count = match kind {
         // The file's pairing of columns j and j + 16 is ours.
-        BlockType::Q4_0 | BlockType::IQ4_NL => {
-            put(0, words_of(wide(block, 2)));
-            4
-        }
-        BlockType::MXFP4 => {
-            put(0, words_of(wide(block, 1)));
-            4
-        }
-        BlockType::Q4_1 => {
-            put(0, words_of(wide(block, 4)));
-            4
-        }
-        BlockType::IQ4_XS => {
-            put(0, words_of(wide(block, 8 + step * 16)));
+        BlockType::Q4_0 | BlockType::IQ4_NL | BlockType::MXFP4 | BlockType::Q4_1 | BlockType::IQ4_XS => {
+            let at = match kind {
+                BlockType::MXFP4 => 1,
+                BlockType::Q4_1 => 4,
+                BlockType::IQ4_XS => 8 + step * 16,
+                _ => 2,
+            };
+            put(0, words_of(wide(block, at)));
             4
         }
         BlockType::Q5_0 | BlockType::Q5_1 => {

@@ -15,7 +15,6 @@ use crate::assemble;
 use crate::commands::{Context, convert, eval, imatrix};
 use crate::measure;
 use crate::settings::invalid_setting;
-use crate::terminal::failure::Failure;
 use crate::terminal::messages::Message;
 use crate::terminal::output;
 use crate::terminal::units;

@@ -1,4 +1,5 @@
 //! `ondol show`: what is known of a model, in sections, or one part of it as it is.
+//! Of a model that is not here, what the catalogue knows.
 
 use engine::LocatedModel;
 use registry::{Catalogue, CatalogueEntry, ModelName};

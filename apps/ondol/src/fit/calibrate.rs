@@ -127,7 +127,7 @@ pub(crate) fn measure(effort: Effort, kinds: &[BlockType]) -> Result<Rates, Comp
     let (one, all) = bandwidth(effort.threads, probe_bytes);
     let mut bench = Bench {
         compute: Cpu::with_level(effort.threads, level),
-        noise: noise(stream.min(NOISE_BYTES).max(SIDE * SIDE * 4)),
+        noise: noise(stream.clamp(SIDE * SIDE * 4, NOISE_BYTES)),
         trial: effort.trial,
     };
     let mut rates = BTreeMap::new();

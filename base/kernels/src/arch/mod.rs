@@ -17,8 +17,8 @@ mod check;
 pub(crate) mod lanes;
 pub(crate) mod loops;
 pub(crate) mod packed;
-pub(crate) mod panels;
 pub(crate) mod pairs;
+pub(crate) mod panels;
 pub(crate) mod rows;
 pub(crate) mod within;
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,5 @@
 //! The thread of one model: loads it, works until the desk tells it to leave, and tells the desk what became of it.
+//! One for each model in memory, decoders and encoders.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

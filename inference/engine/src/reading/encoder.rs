@@ -1,4 +1,5 @@
 //! An encoder in memory, and a step of it: texts of several requests computed together.
+//! The worker beside it decides which texts those are.
 
 use std::sync::Arc;
 

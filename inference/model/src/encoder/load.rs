@@ -1,4 +1,5 @@
 //! An encoder from a file: every tensor found, checked against the plan and handed to the device.
+//! Shapes are checked here, so that the forward pass may take them for granted.
 
 use std::ops::Range;
 

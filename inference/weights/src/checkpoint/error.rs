@@ -1,4 +1,5 @@
 //! What can be wrong with a folder of a model.
+//! Each says what to do about it.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
 //! The files of weights in a folder: one, or several with an index of which tensor is where.
+//! Every place in them is proven before it is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

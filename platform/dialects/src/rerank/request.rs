@@ -1,4 +1,5 @@
 //! Jina's and Cohere's bodies → [`contract::RerankRequest`].
+//! What neither of them knows is refused by name.
 
 use contract::RerankRequest;
 use serde_json::Value;

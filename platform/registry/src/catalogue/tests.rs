@@ -1,4 +1,5 @@
 //! Tests of the catalogue: what ships is sound and complete, and what it says of sizes agrees with itself.
+//! Whether models of a family run is held against `model` in the binary's own tests.
 
 use super::*;
 

@@ -1,4 +1,5 @@
 //! Folders that are no model, or none that can be read: how each is made of a sound one, and what its error must say.
+//! For the tests of the reader, of the store and of the binary.
 
 use std::path::Path;
 use std::{fs, io};
@@ -35,8 +36,21 @@ const INDEX: &str = "model.safetensors.index.json";
 /// All of them.
 #[must_use]
 pub fn folders() -> Vec<BadFolder> {
-    let bad = |name, says, change| BadFolder { name, layer: Layer::Container, says, change };
-    let of_model = |name, says, change| BadFolder { name, layer: Layer::Model, says, change };
+    [others(), quantised(), shards(), settings()].into_iter().flatten().collect()
+}
+
+type Change = fn(&Path) -> io::Result<()>;
+
+fn bad(name: &'static str, says: &'static [&'static str], change: Change) -> BadFolder {
+    BadFolder { name, layer: Layer::Container, says, change }
+}
+
+fn of_model(name: &'static str, says: &'static [&'static str], change: Change) -> BadFolder {
+    BadFolder { name, layer: Layer::Model, says, change }
+}
+
+/// Folders that hold something else, or not all of it.
+fn others() -> Vec<BadFolder> {
     vec![
         bad("PEFT adapter", &["PEFT adapter", "later version", "merge_and_unload"], |folder| {
             without_weights(folder)?;
@@ -89,6 +103,12 @@ pub fn folders() -> Vec<BadFolder> {
         }),
         bad("no weights", &["model.safetensors is missing", "whole folder"], without_weights),
         bad("no tokenizer", &["tokenizer"], |folder| fs::remove_file(folder.join("tokenizer.json"))),
+    ]
+}
+
+/// Weights that others have quantised.
+fn quantised() -> Vec<BadFolder> {
+    vec![
         bad("GPTQ", &["gptq", "quantised", "GGUF"], |folder| {
             set(folder, r#""quantization_config": {"quant_method": "gptq", "bits": 4}"#)
         }),
@@ -104,6 +124,12 @@ pub fn folders() -> Vec<BadFolder> {
         bad("MLX", &["mlx", "quantised"], |folder| {
             set(folder, r#""quantization": {"group_size": 64, "bits": 4}"#)
         }),
+    ]
+}
+
+/// Files of weights, and the index of them.
+fn shards() -> Vec<BadFolder> {
+    vec![
         bad("a shard is missing", &[SHARDS[1], "is missing", "whole folder"], |folder| {
             fs::remove_file(folder.join(SHARDS[1]))
         }),
@@ -138,6 +164,12 @@ pub fn folders() -> Vec<BadFolder> {
         bad("the index is damaged", &[INDEX, "not as expected"], |folder| {
             fs::write(folder.join(INDEX), r#"{"weight_map": {"#)
         }),
+    ]
+}
+
+/// Settings and tensors that do not fit each other.
+fn settings() -> Vec<BadFolder> {
+    vec![
         bad("an unknown architecture", &["mamba", "llama", "qwen3", "GGUF"], |folder| {
             replace(folder, "config.json", r#""model_type": "llama""#, r#""model_type": "mamba""#)
         }),

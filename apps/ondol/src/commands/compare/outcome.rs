@@ -1,4 +1,5 @@
 //! What came of the prompts: replies, models, totals, and their JSON. Pure.
+//! Between the command, which asks, and the screen, which shows.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! What `ondol compare` shows: columns side by side for one prompt, tables for many, and Markdown. Pure.
+//! What is shown stands in `outcome`.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 

@@ -1,4 +1,5 @@
 //! What `ondol fit` shows on a terminal. Pure: values in, text out.
+//! What it says comes from `crate::fit`.
 
 use registry::{Commercial, Use};
 

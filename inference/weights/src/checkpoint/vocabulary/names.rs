@@ -1,4 +1,5 @@
 //! What GGUF calls the parts of a tokenizer that it has names for.
+//! The names are llama.cpp's, and with them go what it does for each.
 
 use serde_json::Value as Json;
 

@@ -1,4 +1,5 @@
 //! The special tokens of a folder: their ids, what stands around a text, and the chat template.
+//! They come from three files, which do not always agree.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! The tokens of a `tokenizer.json` by id, with their types and scores, and its merges.
+//! What uses them stands in `text`.
 
 use std::collections::HashMap;
 
