@@ -3,6 +3,8 @@
 //! `ONDOL_TOKENIZERS` names a folder of them, those of real models (`pipelines.py expect` writes what is expected, and
 //! `fetch.sh` brings some). What differs on purpose stands in `known_failures.toml`, each with its reason.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -174,4 +176,133 @@ fn real_models() {
         problems.len(),
         problems[..problems.len().min(60)].join("\n")
     );
+}
+
+/// A folder with these files, as a tokenizer.
+fn of_folder(files: &[(&str, &[u8])]) -> Result<Tokenizer, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let file = checkpoint::tokenizer(folder.path()).map_err(|error| error.to_string())?;
+    Tokenizer::from_gguf(file.metadata()).map_err(|error| error.to_string())
+}
+
+/// What a folder had before there was `tokenizer.json` gives the same ids as that.
+#[test]
+fn older_files() {
+    let read = |name: &str| -> Json {
+        let path = folder().join("pipelines").join(format!("{name}.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let mut corpus: Vec<String> = serde_json::from_value(read("corpus")).unwrap();
+    // The golden's limit of 50 letters a word is BERT's 100 in the older file; a Hangul syllable is up to three of them.
+    corpus.retain(|text| text.split_whitespace().all(|word| word.chars().count() <= 16));
+    assert!(corpus.len() > 100);
+    type Files = Vec<(&'static str, Vec<u8>)>;
+    let check = |name: &str, files: &dyn Fn(&Json) -> Files| {
+        let golden = read(name);
+        let model = &golden["tokenizer"]["model"];
+        let made = files(model);
+        let files: Vec<(&str, &[u8])> = made.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
+        let older = of_folder(&files).unwrap();
+        let newer = golden["tokenizer"].to_string();
+        let newer =
+            Tokenizer::from_gguf(checkpoint::tokenizer_from(newer.as_bytes(), b"{}").unwrap().metadata());
+        let newer = newer.unwrap();
+        for (index, text) in corpus.iter().enumerate() {
+            let next = &corpus[(index + 1) % corpus.len()];
+            assert_eq!(encode(&older, text, next), encode(&newer, text, next), "{name}: {text:?}");
+        }
+    };
+    check("bert-uncased", &|model| {
+        let mut words: Vec<(&String, u64)> = model["vocab"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(word, id)| (word, id.as_u64().unwrap()))
+            .collect();
+        words.sort_by_key(|(_, id)| *id);
+        let words: String = words.iter().map(|(word, _)| format!("{word}\n")).collect();
+        vec![
+            ("vocab.txt", words.into_bytes()),
+            ("tokenizer_config.json", br#"{"tokenizer_class":"BertTokenizer"}"#.to_vec()),
+        ]
+    });
+    check("gpt2", &|model| {
+        let merges: String = model["merges"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
+            .collect();
+        let settings = r#"{"tokenizer_class":"GPT2Tokenizer","added_tokens_decoder":{
+            "0":{"content":"<|endoftext|>","special":true,"normalized":false},
+            "1":{"content":"<|im_start|>","special":true,"normalized":false},
+            "2":{"content":"<|im_end|>","special":true,"normalized":false}}}"#;
+        vec![
+            ("vocab.json", model["vocab"].to_string().into_bytes()),
+            ("merges.txt", format!("#version: 0.2\n{merges}").into_bytes()),
+            ("tokenizer_config.json", settings.as_bytes().to_vec()),
+        ]
+    });
+}
+
+#[test]
+fn folders_that_are_refused_say_why() {
+    let check = |files: &[(&str, &[u8])], part: &str| {
+        let error = of_folder(files).err().unwrap_or_default();
+        assert!(error.contains(part), "{error:?} has no {part:?}");
+    };
+    check(&[], "tokenizer.json is missing");
+    check(&[("tokenizer.json", b"{")], "not as expected");
+    check(&[("tokenizer.json", b"{}")], "it has no model");
+    let with = |model: &str, rest: &str| format!(r#"{{"model":{model}{rest}}}"#).into_bytes();
+    check(&[("tokenizer.json", &with(r#"{"type":"WordLevel","vocab":{"a":0}}"#, ""))], "WordLevel");
+    let bpe = r#"{"type":"BPE","vocab":{"a":0},"merges":[]}"#;
+    check(
+        &[("tokenizer.json", &with(bpe, r#","pre_tokenizer":{"type":"UnicodeScripts"}"#))],
+        "UnicodeScripts",
+    );
+    let behind = r#","pre_tokenizer":{"type":"Split","pattern":{"Regex":"(?<=a)b"},"behavior":"Isolated"}"#;
+    check(&[("tokenizer.json", &with(bpe, behind))], "(?<=a)b");
+    check(&[("tokenizer.json", &with(bpe, r#","normalizer":{"type":"Rot13"}"#))], "Rot13");
+    check(
+        &[("tokenizer.json", &with(r#"{"type":"BPE","vocab":{"a":99999999},"merges":[]}"#, ""))],
+        "more than any real",
+    );
+    let settings: &[u8] = br#"{"tokenizer_class":"OddTokenizer"}"#;
+    check(
+        &[("vocab.json", br#"{"a":0}"#), ("merges.txt", b""), ("tokenizer_config.json", settings)],
+        "OddTokenizer",
+    );
+    check(&[("vocab.txt", b"a\n"), ("tokenizer_config.json", settings)], "OddTokenizer");
+    check(&[("tokenizer.model", b"\xFF\xFF")], "SentencePiece");
+}
+
+/// Work that grows with the square of a text's length would take hours here, not fractions of a second.
+#[test]
+fn a_million_characters_without_a_space() {
+    let texts = ["a".repeat(1_000_000), " ".repeat(1_000_000), "가나".repeat(150_000), "\n ".repeat(500_000)];
+    for name in [
+        "gpt2",
+        "llama3",
+        "o200k",
+        "llama2",
+        "gemma",
+        "bert-uncased",
+        "xlm-roberta",
+        "t5",
+        "strip",
+        "whitespace",
+    ] {
+        let path = folder().join("pipelines").join(format!("{name}.json"));
+        let golden: Json = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let file = checkpoint::tokenizer_from(golden["tokenizer"].to_string().as_bytes(), b"{}").unwrap();
+        let tokenizer = Tokenizer::from_gguf(file.metadata()).unwrap();
+        for text in &texts {
+            let ids = tokenizer.encode(text, EncodeOptions::default()).unwrap();
+            assert!(ids.len() <= 3 * text.len() + 8, "{name}: {} ids", ids.len());
+        }
+    }
 }

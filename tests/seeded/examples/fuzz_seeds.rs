@@ -27,10 +27,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn write(folder: &Path) -> io::Result<usize> {
+fn write(corpus: &Path) -> io::Result<usize> {
     let mut count = 0;
     let mut put = |target: &str, name: &str, bytes: &[u8]| {
-        let folder = folder.join(target);
+        let folder = corpus.join(target);
         let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         count += 1;
         fs::create_dir_all(&folder)?;
