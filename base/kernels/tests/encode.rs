@@ -243,7 +243,8 @@ proptest! {
     /// No weight leaves its group's range by more than a step, whatever the numbers.
     #[test]
     fn any_numbers_come_back_near(
-        exponent in -12i32..12,
+        // Spikes of 40 · 2¹⁰ are still within half precision.
+        exponent in -12i32..11,
         numbers in proptest::collection::vec(-1.0f32..1.0, 512),
         spikes in proptest::collection::vec((0usize..512, -40.0f32..40.0), 0..4),
     ) {
