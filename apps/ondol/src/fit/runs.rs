@@ -1,22 +1,17 @@
 //! Which models this version can run. One place, so that `search`, `show` and `fit` say the same, and a family that is
 //! added to the engine is known here without a word.
 
-use registry::{CatalogueEntry, CatalogueShape, Use};
-
-/// Whether commands and servers of this version give vectors and scores, and not only the engine below them.
-const VECTORS: bool = false;
+use registry::{CatalogueEntry, CatalogueShape};
 
 /// Whether a model of the catalogue can be run.
 pub(crate) fn entry(entry: &CatalogueEntry) -> bool {
-    let is_encoder = CatalogueShape::is_encoder(&entry.family);
-    let wants_vectors = entry.uses.iter().all(|what| matches!(what, Use::Embedding | Use::Rerank));
-    (VECTORS || !wants_vectors) && family(&entry.family, is_encoder)
+    family(&entry.family, CatalogueShape::is_encoder(&entry.family))
 }
 
 /// Whether a file can be run.
 pub(crate) fn family(family: &str, is_encoder: bool) -> bool {
     match is_encoder {
-        true => VECTORS && model::encoder::supported().contains(&family),
+        true => model::encoder::supported().contains(&family),
         false => model::families::supported().contains(&family),
     }
 }
