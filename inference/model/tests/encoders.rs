@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 use kernels::{BlockType, Cpu, KvType, Level};
 use model::Model;
 use model::encoder::{Encoder, Pooling, Products, Texts, is_encoder, normalise, pool};
-use seeded::checkpoint::{self, Tensor};
 use serde_json::Value;
+use support::converted;
 use weights::Gguf;
-use weights::convert::{Precision, to_gguf};
 
 const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/families");
 const POOLINGS: [(&str, Pooling); 3] =
@@ -26,34 +25,16 @@ fn golden(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The folder that transformers computed, made again.
+/// The folder that transformers computed, made again, with what sentence-transformers keeps beside it.
 fn folder(golden: &Value) -> tempfile::TempDir {
-    let number = |value: &Value| value.as_f64().unwrap() as f32;
-    let tensors = golden["tensors"].as_object().unwrap().iter().map(|(name, described)| {
-        let shape = described[0].as_array().unwrap().iter().map(|extent| extent.as_u64().unwrap() as usize);
-        Tensor {
-            name: name.clone(),
-            shape: shape.collect(),
-            spread: number(&described[1]),
-            centre: number(&described[2]),
-        }
-    });
-    let folder = tempfile::tempdir().unwrap();
     let tokenizer = std::fs::read_to_string(Path::new(GOLDENS).join("goldens/tokenizer.json")).unwrap();
-    let (config, number_type) = (golden["config"].to_string(), golden["type"].as_str().unwrap());
-    checkpoint::write(folder.path(), &config, &tokenizer, number_type, &tensors.collect::<Vec<_>>()).unwrap();
+    let folder = support::folder(golden, &tokenizer);
     for (name, content) in golden["files"].as_object().unwrap() {
         let path: PathBuf = folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content.to_string()).unwrap();
     }
     folder
-}
-
-fn converted(file: &Gguf, kind: BlockType) -> Gguf {
-    let mut bytes = Vec::new();
-    to_gguf(file, Precision::Type(kind), 1).write(&mut bytes, &mut |_| {}).unwrap();
-    Gguf::from_bytes(bytes).unwrap()
 }
 
 fn texts(golden: &Value) -> Vec<Vec<u32>> {

@@ -11,11 +11,9 @@ use std::path::{Path, PathBuf};
 
 use kernels::{BlockType, Cpu, KvType, Level};
 use model::Model;
-use seeded::checkpoint::{self, Tensor};
 use serde_json::Value;
-use support::logits;
+use support::{converted, folder, logits};
 use weights::Gguf;
-use weights::convert::{Precision, to_gguf};
 
 fn goldens() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance/families/goldens");
@@ -41,30 +39,6 @@ fn difference(golden: &Value, ours: &[Vec<f32>]) -> f64 {
         }
     }
     apart / largest
-}
-
-/// The folder that transformers computed, made again.
-fn folder(golden: &Value, tokenizer: &str) -> tempfile::TempDir {
-    let number = |value: &Value| value.as_f64().unwrap() as f32;
-    let tensors = golden["tensors"].as_object().unwrap().iter().map(|(name, described)| {
-        let shape = described[0].as_array().unwrap().iter().map(|extent| extent.as_u64().unwrap() as usize);
-        Tensor {
-            name: name.clone(),
-            shape: shape.collect(),
-            spread: number(&described[1]),
-            centre: number(&described[2]),
-        }
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let (config, number_type) = (golden["config"].to_string(), golden["type"].as_str().unwrap());
-    checkpoint::write(folder.path(), &config, tokenizer, number_type, &tensors.collect::<Vec<_>>()).unwrap();
-    folder
-}
-
-fn converted(file: &Gguf, kind: BlockType) -> Gguf {
-    let mut bytes = Vec::new();
-    to_gguf(file, Precision::Type(kind), 1).write(&mut bytes, &mut |_| {}).unwrap();
-    Gguf::from_bytes(bytes).unwrap()
 }
 
 /// Positions at which the golden's best token is ours, in hundredths.

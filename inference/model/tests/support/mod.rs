@@ -1,7 +1,11 @@
 //! What tests of whole models share.
 
-use kernels::{Batch, Compute, Cpu, KvType, PAGE_TOKENS, Span};
+use kernels::{Batch, BlockType, Compute, Cpu, KvType, PAGE_TOKENS, Span};
 use model::Model;
+use seeded::checkpoint::{self, Tensor};
+use serde_json::Value;
+use weights::Gguf;
+use weights::convert::{Precision, to_gguf};
 
 /// The states of all tokens of a text after the last norm, in one piece.
 #[allow(dead_code, reason = "not every test asks for states")]
@@ -48,4 +52,31 @@ pub(crate) fn logits(
         all.extend(out.chunks_exact(model.vocab()).map(<[f32]>::to_vec));
     }
     all
+}
+
+/// The folder that transformers computed, made again.
+#[allow(dead_code, reason = "not every test has goldens")]
+pub(crate) fn folder(golden: &Value, tokenizer: &str) -> tempfile::TempDir {
+    let number = |value: &Value| value.as_f64().unwrap() as f32;
+    let tensors = golden["tensors"].as_object().unwrap().iter().map(|(name, described)| {
+        let shape = described[0].as_array().unwrap().iter().map(|extent| extent.as_u64().unwrap() as usize);
+        Tensor {
+            name: name.clone(),
+            shape: shape.collect(),
+            spread: number(&described[1]),
+            centre: number(&described[2]),
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (config, number_type) = (golden["config"].to_string(), golden["type"].as_str().unwrap());
+    checkpoint::write(folder.path(), &config, tokenizer, number_type, &tensors.collect::<Vec<_>>()).unwrap();
+    folder
+}
+
+/// The same model as GGUF in one type.
+#[allow(dead_code, reason = "not every test has goldens")]
+pub(crate) fn converted(file: &Gguf, kind: BlockType) -> Gguf {
+    let mut bytes = Vec::new();
+    to_gguf(file, Precision::Type(kind), 1).write(&mut bytes, &mut |_| {}).unwrap();
+    Gguf::from_bytes(bytes).unwrap()
 }
