@@ -10,6 +10,5 @@ use crate::shape::{Order, Plan, QueryNorms, Reader};
 
 pub(super) fn plan(reader: Reader<'_>, rope_factors: Option<&[f32]>) -> Result<Plan, ModelError> {
     let plain = super::plain(reader, RopePairing::Halves, rope_factors)?;
-    let layers = super::windows(reader, &plain, 4)?;
-    Ok(Plan { order: Order::After, query_norms: QueryNorms::Whole, layers, ..plain })
+    Ok(Plan { order: Order::After, query_norms: QueryNorms::Whole, ..plain })
 }

@@ -25,7 +25,19 @@ pub(super) struct Routes<C: Compute> {
     shared_up: C::Activation,
     /// The scores here, and for each expert its tokens and their weights.
     host: Vec<f32>,
-    chosen: Vec<(Vec<u32>, Vec<f32>)>,
+    chosen: Chosen,
+    scratch: Scratch,
+}
+
+/// For each expert its tokens, and their weights.
+type Chosen = Vec<(Vec<u32>, Vec<f32>)>;
+
+/// Experts of one token in descending order, and the groups that are kept: here so that a step allocates nothing once it is
+/// warm.
+#[derive(Default)]
+struct Scratch {
+    order: Vec<usize>,
+    groups: Vec<usize>,
 }
 
 impl<C: Compute> Routes<C> {
@@ -40,6 +52,7 @@ impl<C: Compute> Routes<C> {
             shared_up: compute.activation(plan.shared_ff_width.max(1)),
             host: Vec::new(),
             chosen: vec![(Vec::new(), Vec::new()); plan.count],
+            scratch: Scratch::default(),
         }
     }
 
@@ -56,7 +69,7 @@ impl<C: Compute> Routes<C> {
         linear(compute, &experts.router, x, &mut self.scores);
         compute.download(&self.scores, &mut self.host);
         let tokens = self.host.len() / plan.count;
-        route(plan, &self.host, &mut self.chosen);
+        route(plan, &self.host, &mut self.chosen, &mut self.scratch);
         compute.zeros(out, tokens);
         for ((rows, factors), expert) in self.chosen.iter().zip(&experts.all) {
             if rows.is_empty() {
@@ -86,18 +99,18 @@ impl<C: Compute> Routes<C> {
 }
 
 /// The best experts of each token, of equal ones the first, and what they count.
-fn route(plan: &ExpertsPlan, scores: &[f32], chosen: &mut [(Vec<u32>, Vec<f32>)]) {
+fn route(plan: &ExpertsPlan, scores: &[f32], chosen: &mut Chosen, scratch: &mut Scratch) {
+    let Scratch { order, groups } = scratch;
     for (rows, factors) in chosen.iter_mut() {
         rows.clear();
         factors.clear();
     }
-    let mut order: Vec<usize> = Vec::with_capacity(plan.count);
     for (token, scores) in scores.chunks_exact(plan.count).enumerate() {
         order.clear();
         order.extend(0..plan.count);
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
         if plan.groups_used < plan.groups {
-            keep_best_groups(plan, &mut order);
+            keep_best_groups(plan, order, groups);
         }
         let best = &order[..plan.used];
         // In f64: the weights of many experts are summed.
@@ -115,9 +128,9 @@ fn route(plan: &ExpertsPlan, scores: &[f32], chosen: &mut [(Vec<u32>, Vec<f32>)]
 }
 
 /// Of experts in descending order, leaves those of the groups whose best are best.
-fn keep_best_groups(plan: &ExpertsPlan, order: &mut Vec<usize>) {
+fn keep_best_groups(plan: &ExpertsPlan, order: &mut Vec<usize>, best: &mut Vec<usize>) {
     let group = |expert: usize| expert / (plan.count / plan.groups);
-    let mut best: Vec<usize> = Vec::with_capacity(plan.groups_used);
+    best.clear();
     for expert in order.iter() {
         if best.len() < plan.groups_used && !best.contains(&group(*expert)) {
             best.push(group(*expert));
@@ -143,7 +156,7 @@ mod tests {
             scale: 2.0,
         };
         let mut chosen = vec![(vec![9], vec![9.0]); 3];
-        route(&plan, scores, &mut chosen);
+        route(&plan, scores, &mut chosen, &mut Scratch::default());
         for (expert, ((rows, factors), (want_rows, want))) in chosen.iter().zip(expected).enumerate() {
             assert_eq!(rows, want_rows, "{expert}");
             let close = factors.iter().zip(*want).all(|(found, want)| (found - want).abs() < 1e-6);
@@ -166,7 +179,7 @@ mod tests {
         // Groups of two; the last has the best, the first the next: the middle one is left out, though its second is better
         // than that of the first.
         let mut chosen = vec![(Vec::new(), Vec::new()); 6];
-        route(&plan, &[4.0, 1.0, 3.0, 2.0, 0.0, 5.0], &mut chosen);
+        route(&plan, &[4.0, 1.0, 3.0, 2.0, 0.0, 5.0], &mut chosen, &mut Scratch::default());
         let used: Vec<usize> = (0..6).filter(|expert| !chosen[*expert].0.is_empty()).collect();
         assert_eq!(used, [0, 1, 5]);
     }
