@@ -5,6 +5,7 @@
 
 mod attention;
 mod panels;
+mod requantised;
 mod watch;
 mod within;
 
@@ -53,6 +54,8 @@ pub struct Cpu {
     /// Where packed matrices lie.
     arena: Arena,
     watch: Option<Watch>,
+    /// See [`Cpu::requantise_prompts`].
+    requantises: bool,
 }
 
 impl Cpu {
@@ -72,6 +75,7 @@ impl Cpu {
             sharing: Sharing::default(),
             arena: Arena::default(),
             watch: None,
+            requantises: false,
         }
     }
 
@@ -93,6 +97,9 @@ impl Cpu {
 
     /// Activations to int8, then groups of sixteen rows to threads.
     fn packed_matmul(&self, weights: &Packed, x: &mut Rows, out: &mut Rows) {
+        if self.takes_panels(weights, x.rows) {
+            return self.requantised_matmul(weights, x, out);
+        }
         self.quantise(x, weights.format.offset_bits());
         let task = PackedTask { weights, blocks: &x.blocks, tokens: x.rows };
         let groups = weights.rows.div_ceil(GROUP);
@@ -105,7 +112,8 @@ impl Cpu {
 
     /// `offset_bits` of 0 takes any blocks, since its kernels do not look at their offsets.
     fn quantise(&self, x: &mut Rows, offset_bits: u32) {
-        if x.blocks_valid && (offset_bits == 0 || offset_bits == x.blocks_offset_bits) {
+        let same = !x.blocks_in_spans && (offset_bits == 0 || offset_bits == x.blocks_offset_bits);
+        if x.blocks_valid && same {
             return;
         }
         // Q6_K stands beside the types without an offset in most mixtures.
@@ -140,7 +148,7 @@ impl Cpu {
             quantise(token, len, blocks);
             (token, rest) = (token + len, after);
         }
-        x.blocks_valid = true;
+        (x.blocks_valid, x.blocks_in_spans) = (true, false);
     }
 
     /// The instruction set in use.
@@ -210,6 +218,8 @@ pub struct Rows {
     /// The same in int8, in tiles of tokens; made when the first packed matrix asks for it.
     blocks: Vec<Block>,
     blocks_valid: bool,
+    /// They are for the form that rounds weights once more.
+    blocks_in_spans: bool,
     /// The same as words of `arch::panels`, made when the first matrix in panels asks for it.
     words: Vec<f32>,
     words_valid: bool,
@@ -229,6 +239,8 @@ impl Rows {
     fn resize(&mut self, rows: usize) {
         let len = rows * self.stride;
         if self.data.len() < len {
+            // Not twice as much, in case that more comes: that was reckoned with before the model was loaded.
+            self.data.reserve_exact(len - self.data.len());
             self.data.resize(len, 0.0);
         }
         self.rows = rows;

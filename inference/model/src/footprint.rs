@@ -6,8 +6,8 @@ use kernels::{KvType, PAGE_TOKENS, PageShape};
 use weights::{Gguf, Metadata};
 
 use crate::error::ModelError;
-use crate::families;
 use crate::shape::{Reader, Shape};
+use crate::{families, forward};
 
 /// The sizes of a model that is not loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Footprint {
     pub shape: Shape,
     /// Rows of the embedding table.
     pub vocab: usize,
+    /// Numbers of all activations of a step, for each token.
+    pub columns: usize,
 }
 
 /// Bytes in memory for a byte of vocabulary in the file (measured on vocabularies of 32 to 262 thousand tokens).
@@ -34,7 +36,7 @@ impl Footprint {
     pub fn of(file: &Gguf) -> Result<Self, ModelError> {
         let metadata = file.metadata();
         let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
-        let shape = families::plan(Reader { metadata, architecture }, None)?.shape;
+        let plan = families::plan(Reader { metadata, architecture }, None)?;
         let table = "token_embd.weight";
         let vocab = file.tensor(table).ok_or_else(|| ModelError::MissingTensor(table.to_owned()))?.rows();
         let tied = file.tensor("output.weight").is_none();
@@ -43,7 +45,8 @@ impl Footprint {
             let packed = packed.and_then(|format| format.packed_bytes(tensor.rows(), tensor.row_len()));
             packed.unwrap_or_else(|| tensor.size_bytes()) as u64
         });
-        Ok(Self { weight_bytes: weight_bytes.sum(), text_bytes: text_bytes(metadata), shape, vocab })
+        let (weight_bytes, columns) = (weight_bytes.sum(), forward::columns(&plan));
+        Ok(Self { weight_bytes, text_bytes: text_bytes(metadata), shape: plan.shape, vocab, columns })
     }
 
     /// Bytes of keys and values for so many tokens, in whole pages.
@@ -57,10 +60,8 @@ impl Footprint {
     /// Bytes of activations for steps of so many tokens, of which so many have logits.
     #[must_use]
     pub const fn workspace_bytes(&self, tokens: u64, outputs: u64) -> u64 {
-        let Shape { width, ff_width, heads, kv_heads, head_width, rope_width, .. } = self.shape;
-        let columns = 3 * width + 2 * (heads + kv_heads) * head_width + 2 * ff_width + 2 * rope_width;
-        let logits = outputs.saturating_mul((width + 2 * self.vocab) as u64 * 4);
-        tokens.saturating_mul(columns as u64 * ACTIVATION_BYTES).saturating_add(logits)
+        let logits = outputs.saturating_mul((self.shape.width + 2 * self.vocab) as u64 * 4);
+        tokens.saturating_mul(self.columns as u64 * ACTIVATION_BYTES).saturating_add(logits)
     }
 }
 

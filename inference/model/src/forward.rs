@@ -7,7 +7,7 @@ mod latent;
 use kernels::{AttentionShape, Batch, Compute};
 
 use crate::load::{FeedForward, LayerWeights, Linear, Model, Norm, Projections};
-use crate::shape::{NormKind, Order, Shape};
+use crate::shape::{NormKind, Order, Plan, Shape};
 use experts::Routes;
 use latent::LatentSpace;
 
@@ -42,6 +42,24 @@ impl<C: Compute> std::fmt::Debug for Workspace<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Workspace").finish_non_exhaustive()
     }
+}
+
+/// Numbers that a [`Workspace`] holds for each token of a step, in rows that devices fill up.
+pub(crate) fn columns(plan: &Plan) -> usize {
+    let Shape { width, ff_width, heads, kv_heads, head_width, rope_width, .. } = plan.shape;
+    let state = 3 * filled(width);
+    let attention = 2 * filled(heads * head_width) + 2 * filled(kv_heads * head_width);
+    // Experts have their own, and what no layer uses never gets rows.
+    let dense = plan.layers.iter().any(|layer| plan.experts.is_none() || !layer.experts);
+    let ff = usize::from(dense) * (1 + usize::from(plan.gated)) * filled(ff_width);
+    let experts = plan.experts.as_ref().map_or(0, |experts| experts::columns(width, experts));
+    let latent = plan.latent.as_ref().map_or(0, |latent| latent::columns(&plan.shape, latent));
+    state + attention + ff + experts + latent + plan.ropes.len() * filled(rope_width)
+}
+
+/// A row as devices lay it out, in whole lanes.
+fn filled(width: usize) -> usize {
+    width.next_multiple_of(16)
 }
 
 impl<C: Compute> Model<C> {

@@ -7,21 +7,11 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-
 use kernels::{BlockType, Cpu, KvType, Level};
 use model::Model;
 use serde_json::Value;
-use support::{converted, folder, logits};
+use support::{converted, folder, goldens, logits};
 use weights::Gguf;
-
-fn goldens() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance/families/goldens");
-    let mut all: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    all.sort();
-    all
-}
 
 /// The largest difference, as a part of the largest logit.
 fn difference(golden: &Value, ours: &[Vec<f32>]) -> f64 {
@@ -81,17 +71,12 @@ fn line(name: &str, golden: &Value, tokenizer: &str) -> Result<(), String> {
 
 #[test]
 fn folders_compute_what_transformers_computes() {
-    let goldens = goldens();
-    let is_tokenizer = |path: &PathBuf| path.file_stem().unwrap() == "tokenizer";
-    let tokenizer = std::fs::read_to_string(goldens.iter().find(|path| is_tokenizer(path)).unwrap()).unwrap();
-    let models: Vec<&PathBuf> = goldens.iter().filter(|path| !is_tokenizer(path)).collect();
-    assert!(models.len() >= 32, "{models:?}");
+    let (goldens, tokenizer) = goldens();
+    assert!(goldens.len() >= 32, "{}", goldens.len());
     let mut failures = Vec::new();
     println!("family             in 7s    whole    GGUF F32 Q8_0     its best token");
-    for path in models {
-        let name = path.file_stem().unwrap().to_string_lossy();
-        let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        if let Err(error) = line(&name, &golden, &tokenizer) {
+    for (name, golden) in &goldens {
+        if let Err(error) = line(name, golden, &tokenizer) {
             failures.push(format!("{name}: {error}"));
         }
     }

@@ -131,7 +131,7 @@ mod tests {
             norm_epsilon: 1e-5,
             context_tokens: 131_072,
         };
-        Footprint { weight_bytes: 100 * MIB, text_bytes: 0, shape, vocab: 0 }
+        Footprint { weight_bytes: 100 * MIB, text_bytes: 0, shape, vocab: 0, columns: 2496 }
     }
 
     fn wishes(budget: Option<u64>) -> Wishes {

@@ -9,7 +9,7 @@ use kernels::{Compute, Gate};
 use crate::load::Experts;
 use crate::shape::{ExpertsPlan, Routing};
 
-use super::linear;
+use super::{filled, linear};
 
 /// Activations of a mixture, and who computes what.
 pub(super) struct Routes<C: Compute> {
@@ -38,6 +38,16 @@ type Chosen = Vec<(Vec<u32>, Vec<f32>)>;
 struct Scratch {
     order: Vec<usize>,
     groups: Vec<usize>,
+}
+
+/// Numbers that [`Routes`] hold for each token, should all tokens want one expert: those of `host` and `chosen` included, which
+/// are as large.
+pub(super) fn columns(width: usize, plan: &ExpertsPlan) -> usize {
+    let ExpertsPlan { count, used, ff_width, shared_ff_width, .. } = *plan;
+    // Lists that grow by themselves may hold twice as much.
+    let host = 2 * count + 4 * used;
+    let shared = if shared_ff_width == 0 { 0 } else { 2 * filled(shared_ff_width) };
+    filled(count) + host + 2 * filled(width) + 2 * filled(ff_width) + shared
 }
 
 impl<C: Compute> Routes<C> {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use kernels::{Batch, Compute};
 
-use super::{Workspace, linear};
+use super::{Workspace, filled, linear};
 use crate::load::{LatentWeights, LayerWeights, Model};
 use crate::shape::{Latent, Shape};
 
@@ -30,6 +30,17 @@ pub(super) struct LatentSpace<C: Compute> {
     attended: C::Activation,
     /// From `turned` and from `keys` to keys, from `values` to values, and from attention's output to `attended`.
     moves: [Moves; 4],
+}
+
+/// Numbers that a [`LatentSpace`] holds for each token.
+pub(super) fn columns(shape: &Shape, latent: &Latent) -> usize {
+    let Latent { query_rank, rank, plain_width, value_width } = *latent;
+    let values = 2 * filled(shape.heads * value_width);
+    2 * filled(query_rank)
+        + 2 * filled(rank)
+        + filled(shape.rope_width)
+        + filled(shape.heads * plain_width)
+        + values
 }
 
 impl<C: Compute> LatentSpace<C> {

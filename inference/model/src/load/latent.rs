@@ -1,9 +1,9 @@
 //! The weights of attention whose keys and values are made of one short vector a token. Rows are put in the order that
 //! `forward` wants: of each head's query what turns comes first, and keys and values are apart.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use kernels::{BlockType, Compute};
+use kernels::{BlockType, Compute, MatrixSource};
 use weights::View;
 
 use super::{LatentWeights, Linear, Loader};
@@ -96,15 +96,45 @@ impl<C: Compute> Loader<'_, C> {
         what: &str,
     ) -> Result<Linear<C>, ModelError> {
         let name = format!("{prefix}.weight");
-        let mut tensor = self.checked(&name, &[columns, rows])?.clone();
-        let view = self.file.view(&tensor);
-        let all = &(*view.storage).as_ref()[view.range.clone()];
-        let row_bytes = all.len() / rows;
-        let bytes: Vec<u8> =
-            order.iter().flat_map(|row| &all[row * row_bytes..][..row_bytes]).copied().collect();
+        let stored = self.checked(&name, &[columns, rows])?.clone();
+        let mut tensor = stored.clone();
         tensor.shape = vec![columns, order.len()];
+        let own_name = format!("{name}.{what}");
+        let again =
+            Reordered { of: self.file.unmade(&stored), rows, order: order.into(), made: OnceLock::new() };
+        let bytes = again.made_of(&self.file.view(&stored));
         let view = View { range: 0..bytes.len(), storage: Arc::new(bytes) };
-        let weight = self.part(&tensor, &view, &format!("{name}.{what}"), 0..order.len(), true)?;
+        let weight = self.part(&tensor, &view, &own_name, 0..order.len(), true)?;
+        let Some(form) = self.compute.own_form(&weight) else { return Ok(Linear { weight, bias: None }) };
+        // One copy at a time, the device's: should anybody look at the rows, they are made again.
+        self.release(&stored, &weight);
+        self.compute.next_matrix_is(&tensor.name);
+        let kind = tensor.block_type;
+        let (storage, rows) = (Arc::new(again), order.len());
+        let source = MatrixSource { storage, range: view.range, kind, rows, columns, use_for_products: true };
+        let weight = self.compute.stored_matrix(source, form).unwrap_or(weight);
         Ok(Linear { weight, bias: None })
+    }
+}
+
+/// Rows of a tensor in another order, made when somebody looks.
+struct Reordered {
+    of: View,
+    rows: usize,
+    order: Box<[usize]>,
+    made: OnceLock<Vec<u8>>,
+}
+
+impl Reordered {
+    fn made_of(&self, of: &View) -> Vec<u8> {
+        let all = &(*of.storage).as_ref()[of.range.clone()];
+        let row_bytes = all.len() / self.rows;
+        self.order.iter().flat_map(|row| &all[row * row_bytes..][..row_bytes]).copied().collect()
+    }
+}
+
+impl AsRef<[u8]> for Reordered {
+    fn as_ref(&self) -> &[u8] {
+        self.made.get_or_init(|| self.made_of(&self.of))
     }
 }

@@ -1,5 +1,7 @@
 //! What tests of whole models share.
 
+use std::path::{Path, PathBuf};
+
 use kernels::{Batch, BlockType, Compute, Cpu, KvType, PAGE_TOKENS, Span};
 use model::Model;
 use seeded::checkpoint::{self, Tensor};
@@ -71,6 +73,19 @@ pub(crate) fn folder(golden: &Value, tokenizer: &str) -> tempfile::TempDir {
     let (config, number_type) = (golden["config"].to_string(), golden["type"].as_str().unwrap());
     checkpoint::write(folder.path(), &config, tokenizer, number_type, &tensors.collect::<Vec<_>>()).unwrap();
     folder
+}
+
+/// All goldens of decoders by name, and their tokenizer.
+#[allow(dead_code, reason = "not every test has goldens")]
+pub(crate) fn goldens() -> (Vec<(String, Value)>, String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance/families/goldens");
+    let mut all: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    let named = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let at = all.iter().position(|path| named(path) == "tokenizer").unwrap();
+    let tokenizer = std::fs::read_to_string(all.remove(at)).unwrap();
+    let golden = |path: &PathBuf| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    (all.iter().map(|path| (named(path), golden(path))).collect(), tokenizer)
 }
 
 /// The same model as GGUF in one type.
