@@ -5,6 +5,7 @@
 //! It stands beside the house, in no journey; nothing depends on it, and the default build leaves it out. Prints one JSON
 //! object a line. Tests: unit.
 
+mod embed;
 mod masks;
 mod products;
 mod serve;
@@ -23,6 +24,7 @@ benches kernels DEFINITION [FILTER]    times the products of a definition; FILTE
 benches probe                          read bandwidth and clock
 benches serve ADDRESS [FLAGS]          clients at a server; the flags stand in serve.rs
 benches speculate ADDRESS DEFINITION   prompts at a server; the flags stand in speculate.rs
+benches embed MODEL TEXTS --out FILE   vectors of texts; the flags stand in embed.rs
 benches masks MODEL DEFINITION         the masks of structured output over a model's vocabulary
     --threads N     instead of one for each core
     --kernels NAME  an instruction set, instead of the best
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == "serve" => serve::run(rest),
         Some((first, rest)) if first == "speculate" => speculate::run(rest),
         Some((first, rest)) if first == "masks" => masks::run(rest),
+        Some((first, rest)) if first == "embed" => embed::run(rest),
         _ => Arguments::parse(words.into_iter()).and_then(|arguments| run(&arguments)),
     };
     match result {

@@ -5,6 +5,7 @@
 //! `--test` runs each definition once on tiny models in the dev profile and judges no time: that is how CI keeps it alive.
 
 mod definition;
+mod embed;
 mod machine;
 mod programs;
 mod results;
@@ -29,6 +30,7 @@ enum Kind {
     Peers,
     Serve,
     Speculate,
+    Embed,
 }
 
 /// The command line after `bench`.
@@ -86,6 +88,7 @@ fn measure(programs: &Programs, options: &Options) -> Result<bool> {
             Kind::Peers => rounds::run(programs, options, &results, "peers", &options.engines)?,
             Kind::Serve => serve::run(programs, options, &results)?,
             Kind::Speculate => speculate::run(programs, options, &results)?,
+            Kind::Embed => embed::run(programs, options, &results)?,
         };
     }
     println!("Results: {}", results.path().display());
@@ -107,8 +110,11 @@ impl Options {
             Some(&"peers") => vec![Kind::Peers],
             Some(&"serve") => vec![Kind::Serve],
             Some(&"speculate") => vec![Kind::Speculate],
-            Some(&"all") => vec![Kind::Kernels, Kind::Model, Kind::Peers, Kind::Serve, Kind::Speculate],
-            _ => bail!("say what to measure: kernels, model, peers, serve, speculate or all"),
+            Some(&"embed") => vec![Kind::Embed],
+            Some(&"all") => {
+                vec![Kind::Kernels, Kind::Model, Kind::Peers, Kind::Serve, Kind::Speculate, Kind::Embed]
+            }
+            _ => bail!("say what to measure: kernels, model, peers, serve, speculate, embed or all"),
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));

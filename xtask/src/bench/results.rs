@@ -61,7 +61,7 @@ pub(super) struct Sample {
 
 impl Sample {
     fn is_clean(&self) -> bool {
-        self.foreign_cores.is_none_or(|cores| cores <= FOREIGN_CORES_MAX)
+        is_clean(self.foreign_cores)
     }
 
     fn runs(&self) -> &[Json] {
@@ -92,6 +92,17 @@ impl Sample {
             self.foreign_cores.map_or_else(String::new, |cores| format!(", others use {cores:.2} cores"));
         format!("{:<10} {}  (probe {probe:.1} GB/s{others})", self.engine, speeds.join(", "))
     }
+}
+
+/// Whether a round with so many cores used by others says something.
+pub(super) fn is_clean(foreign_cores: Option<f64>) -> bool {
+    foreign_cores.is_none_or(|cores| cores <= FOREIGN_CORES_MAX)
+}
+
+/// The samples that count: the clean ones where they are enough, or else all.
+pub(super) fn undisturbed<'s, S>(all: &[&'s S], is_clean: impl Fn(&S) -> bool) -> Vec<&'s S> {
+    let clean: Vec<&S> = all.iter().copied().filter(|sample| is_clean(sample)).collect();
+    if clean.len() >= CLEAN_MIN { clean } else { all.to_vec() }
 }
 
 /// `prefill 512`, `decode 128 after 1024`, `decode 128 × 4`.
@@ -133,8 +144,7 @@ pub(super) fn rounds_table(samples: &[Sample], ops: Option<f64>) -> String {
     let Some(first) = engines.first() else { return "nothing was measured\n".to_owned() };
     let of = |engine: &str| -> Vec<&Sample> {
         let all: Vec<&Sample> = samples.iter().filter(|sample| sample.engine == engine).collect();
-        let clean: Vec<&Sample> = all.iter().copied().filter(|sample| sample.is_clean()).collect();
-        if clean.len() >= CLEAN_MIN { clean } else { all }
+        undisturbed(&all, Sample::is_clean)
     };
     let mut header = vec!["work".to_owned()];
     for engine in &engines {
