@@ -1,6 +1,7 @@
 //! Block formats of weights as GGUF stores them: how many weights a block holds and how many bytes it takes.
 //!
-//! Facts from the GGUF specification and `ggml-common.h` of llama.cpp (structure sizes, type numbers).
+//! Facts from the GGUF specification and `ggml-common.h` of llama.cpp (structure sizes, type numbers); but for NF4, which is
+//! ours.
 
 /// How a tensor's numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,11 +25,20 @@ pub enum BlockType {
     IQ4_NL,
     IQ4_XS,
     MXFP4,
+    /// Not of GGUF's: see [`NF4_ID`].
+    NF4,
 }
+
+/// The number of NF4, a type of our own: 64 weights are a half-precision scale and sixteen levels (`codebooks`).
+///
+/// Numbers of ggml and of its forks are small and given out in order (some 40, and some 400 in ik_llama.cpp), and readers refuse
+/// those that they do not know. So this one is far from all of them, positive in 32 signed bits, and reads `ONF4` in a file's
+/// bytes, for whoever looks there.
+pub const NF4_ID: u32 = u32::from_le_bytes(*b"ONF4");
 
 impl BlockType {
     /// Every type, in the order of declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -46,6 +56,7 @@ impl BlockType {
         Self::IQ4_NL,
         Self::IQ4_XS,
         Self::MXFP4,
+        Self::NF4,
     ];
 
     /// Type number in a GGUF tensor description.
@@ -69,7 +80,14 @@ impl BlockType {
             Self::IQ4_XS => 23,
             Self::BF16 => 30,
             Self::MXFP4 => 39,
+            Self::NF4 => NF4_ID,
         }
+    }
+
+    /// Whether only this program reads the type.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::NF4)
     }
 
     /// The type of a GGUF type number; `None` for one that is unknown or not supported.
@@ -91,6 +109,7 @@ impl BlockType {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4_NL | Self::MXFP4 => 32,
+            Self::NF4 => 64,
             Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K | Self::IQ2_XXS | Self::IQ4_XS => {
                 256
             }
@@ -108,7 +127,7 @@ impl BlockType {
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
-            Self::Q8_0 => 34,
+            Self::Q8_0 | Self::NF4 => 34,
             Self::Q2_K => 84,
             Self::Q3_K => 110,
             Self::Q4_K => 144,
@@ -129,6 +148,8 @@ impl BlockType {
     }
 
     /// The name used in file names and by `ollama show`, for example `Q4_K`.
+    ///
+    /// Whether other programs know it says [`BlockType::is_ours`].
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -149,6 +170,7 @@ impl BlockType {
             Self::IQ4_NL => "IQ4_NL",
             Self::IQ4_XS => "IQ4_XS",
             Self::MXFP4 => "MXFP4",
+            Self::NF4 => "NF4",
         }
     }
 }
@@ -163,6 +185,10 @@ mod tests {
             assert_eq!(BlockType::from_gguf_id(kind.gguf_id()), Some(kind), "{}", kind.name());
         }
         assert_eq!(BlockType::from_gguf_id(4), None);
+        for kind in BlockType::ALL {
+            assert_eq!(kind.is_ours(), kind.gguf_id() > 0xFFFF, "{}", kind.name());
+        }
+        assert!(i32::try_from(NF4_ID).is_ok(), "some readers keep it in a signed number");
     }
 
     #[test]

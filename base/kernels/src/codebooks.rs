@@ -1,4 +1,4 @@
-//! Codebooks of the IQ block types.
+//! Codebooks of block types: IQ, MXFP4, NF4.
 //!
 //! Source: `ggml-common.h` of llama.cpp (`iq2xxs_grid`, `kvalues_iq4nl`), where each grid entry is eight bytes out of
 //! {8, 25, 43}; here an entry is sixteen bits, two for each number.
@@ -97,6 +97,16 @@ pub(crate) const MXFP4_LEVELS: [f32; 16] =
 /// [`MXFP4_LEVELS`] as bytes, 16 added.
 pub(crate) const MXFP4_BYTES: [u8; 16] = bytes(&MXFP4_LEVELS, 16);
 
+/// The sixteen levels of NF4, which is NormalFloat4 (Dettmers et al., QLoRA, 2023): quantiles of the normal distribution from −1
+/// to 1 with an exact zero, here in whole 127ths, for the kernels multiply whole numbers. That moves a level by 0.2 % of the range
+/// at most, and is what the format says, not an approximation of it.
+pub(crate) const NF4_LEVELS: [f32; 16] = [
+    -127.0, -88.0, -67.0, -50.0, -36.0, -23.0, -12.0, 0.0, 10.0, 20.0, 31.0, 43.0, 56.0, 71.0, 92.0, 127.0,
+];
+
+/// [`NF4_LEVELS`] as bytes, 128 added.
+pub(crate) const NF4_BYTES: [u8; 16] = bytes(&NF4_LEVELS, 128);
+
 /// [`IQ4_LEVELS`] as bytes, 128 added.
 pub(crate) const IQ4_BYTES: [u8; 16] = bytes(&IQ4_LEVELS, 128);
 
@@ -108,4 +118,48 @@ const fn bytes(levels: &[f32; 16], plus: i32) -> [u8; 16] {
         j += 1;
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half of the normal distribution up to `x`: 1/√(2π) · Σ (−1)ⁿ x^(2n+1) / (2ⁿ·n!·(2n+1)).
+    fn normal(x: f64) -> f64 {
+        let (mut power, mut sum) = (x, x);
+        for n in 1..60 {
+            power *= -x * x / f64::from(2 * n);
+            sum += power / f64::from(2 * n + 1);
+        }
+        0.5 + sum / (2.0 * std::f64::consts::PI).sqrt()
+    }
+
+    /// Where the normal distribution has this much below it, by halving.
+    fn quantile(p: f64) -> f64 {
+        let (mut low, mut high) = (-4.0, 4.0);
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            if normal(middle) < p { low = middle } else { high = middle }
+        }
+        low
+    }
+
+    #[test]
+    fn levels_of_nf4_are_quantiles_of_the_normal_distribution() {
+        // Section 3 of the paper and its program: evenly spaced probabilities, eight above the middle and seven below, the
+        // outermost at the mean of 1 − 1/32 and 1 − 1/30; zero between; all over the largest.
+        let outermost = (1.0 - 1.0 / 32.0 + 1.0 - 1.0 / 30.0) / 2.0;
+        let side = |count: u32| {
+            (0..count).map(move |i| {
+                let share = f64::from(i) / f64::from(count);
+                quantile(outermost + (0.5 - outermost) * share) / quantile(outermost)
+            })
+        };
+        let mut levels: Vec<f64> = side(7).map(|level| -level).chain([0.0]).chain(side(8)).collect();
+        levels.sort_by(f64::total_cmp);
+        assert_eq!(levels.len(), 16);
+        for (ours, exact) in NF4_LEVELS.into_iter().zip(levels) {
+            assert_eq!(f64::from(ours), (127.0 * exact).round(), "{exact}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! A *group* is sixteen rows. It has a plane of quants and a plane of scales, each in ascending order of columns:
 //! - quants, for each 32 columns: quads `q = 0 … 7` of 64 bytes, `[row][4 columns]`, squeezed to the type's bits
 //!   (nibbles: quad `q` in the low, quad `q + 4` in the high half; further bits in planes after them);
-//! - scales, for each 32 or 256 columns: what the type has, `[row]` each.
+//! - scales, for each 32, 64 or 256 columns: what the type has, `[row]` each.
 //!
 //! A packed matrix takes the bytes of the file, or up to 3 % more where 6-bit scales become bytes; IQ2_XXS takes half as
 //! much again, its codewords spelled out as bit pairs and signs. Layouts and what they gave: `docs/decisions`. The last group of a matrix is filled up with rows of zeros.
@@ -72,6 +72,7 @@ impl Format {
         let (quants_bytes, record_columns, record_bytes) = match kind {
             BlockType::Q4_0 | BlockType::IQ4_NL => (256, 32, 32),
             BlockType::MXFP4 => (256, 32, 16),
+            BlockType::NF4 => (256, 64, 32),
             BlockType::Q4_1 => (256, 32, 64),
             BlockType::Q5_0 => (320, 32, 32),
             BlockType::Q5_1 => (320, 32, 64),
@@ -96,7 +97,7 @@ impl Format {
             BlockType::Q5_0 | BlockType::MXFP4 => 4,
             BlockType::Q6_K => 5,
             BlockType::IQ2_XXS => 6,
-            BlockType::Q8_0 | BlockType::IQ4_NL | BlockType::IQ4_XS => 7,
+            BlockType::Q8_0 | BlockType::IQ4_NL | BlockType::IQ4_XS | BlockType::NF4 => 7,
             _ => 0,
         }
     }
@@ -186,7 +187,7 @@ fn pack_group(format: Format, bytes: &[u8], columns: usize, out: &mut [u8]) {
             }
         };
     }
-    each!(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, IQ4_NL, IQ4_XS, MXFP4);
+    each!(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, IQ4_NL, IQ4_XS, MXFP4, NF4);
 }
 
 #[inline(never)]
@@ -279,10 +280,16 @@ fn step_words(kind: BlockType, block: &[u8], step: usize) -> ([u32; 8], usize) {
     let mut put = |from: usize, words: [u32; 4]| out[from..from + 4].copy_from_slice(&words);
     let count = match kind {
         // The file's pairing of columns j and j + 16 is ours.
-        BlockType::Q4_0 | BlockType::IQ4_NL | BlockType::MXFP4 | BlockType::Q4_1 | BlockType::IQ4_XS => {
+        BlockType::Q4_0
+        | BlockType::IQ4_NL
+        | BlockType::MXFP4
+        | BlockType::NF4
+        | BlockType::Q4_1
+        | BlockType::IQ4_XS => {
             let at = match kind {
                 BlockType::MXFP4 => 1,
                 BlockType::Q4_1 => 4,
+                BlockType::NF4 => 2 + step * 16,
                 BlockType::IQ4_XS => 8 + step * 16,
                 _ => 2,
             };

@@ -10,7 +10,7 @@
 use std::hint::black_box;
 
 use crate::blocks::BlockType;
-use crate::codebooks::{IQ2_SIGNS, IQ2_XXS_GRID, IQ4_LEVELS, MXFP4_LEVELS};
+use crate::codebooks::{IQ2_SIGNS, IQ2_XXS_GRID, IQ4_LEVELS, MXFP4_LEVELS, NF4_LEVELS};
 use crate::half::{bf16_to_f32, f16_to_f32};
 
 /// Unpacks whole blocks: `bytes` holds `out.len() / block_len` blocks.
@@ -49,6 +49,7 @@ pub(crate) fn unpack_inline(kind: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::IQ4_NL => each::<18, 32>(bytes, out, iq4_nl),
         BlockType::IQ4_XS => each::<136, 256>(bytes, out, iq4_xs),
         BlockType::MXFP4 => each::<17, 32>(bytes, out, mxfp4),
+        BlockType::NF4 => each::<34, 64>(bytes, out, nf4),
     }
 }
 
@@ -317,6 +318,21 @@ fn iq2_xxs(block: &[u8; 66], out: &mut [f32; 256]) {
 fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     let d = half_at(block, 0);
     iq4_levels(d, at(block, 2), out);
+}
+
+/// d: f16, twice 16 bytes of nibbles into sixteen uneven levels. Weight = d·level, levels −127 … 127; of each 16 bytes the low
+/// nibbles are 16 weights, the high ones the next 16.
+#[inline(always)]
+fn nf4(block: &[u8; 34], out: &mut [f32; 64]) {
+    let d = half_at(block, 0);
+    let (halves, _) = out.as_chunks_mut::<32>();
+    for (half, out) in halves.iter_mut().enumerate() {
+        let nibbles: &[u8; 16] = at(block, 2 + half * 16);
+        for j in 0..16 {
+            out[j] = d * NF4_LEVELS[usize::from(nibbles[j] & 15)];
+            out[j + 16] = d * NF4_LEVELS[usize::from(nibbles[j] >> 4)];
+        }
+    }
 }
 
 /// An exponent, 16 bytes of nibbles: the four-bit floats of the OCP Microscaling Formats.

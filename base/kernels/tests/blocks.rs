@@ -4,7 +4,7 @@
 use kernels::{BlockType, unpack::unpack};
 
 /// As in the script: type, and the places of its f16 scales.
-const TYPES: [(BlockType, &[usize]); 16] = [
+const TYPES: [(BlockType, &[usize]); 17] = [
     (BlockType::F16, &[0]),
     (BlockType::BF16, &[0]),
     (BlockType::Q4_0, &[0]),
@@ -21,6 +21,7 @@ const TYPES: [(BlockType, &[usize]); 16] = [
     (BlockType::IQ4_NL, &[0]),
     (BlockType::IQ4_XS, &[0]),
     (BlockType::MXFP4, &[]),
+    (BlockType::NF4, &[0]),
 ];
 
 fn splitmix64(state: &mut u64) -> u64 {

@@ -12,7 +12,7 @@ use kernels::{BlockType, Compute, ComputeError, Cpu, MatrixSource, OwnForm};
 /// The version, and FNV-1a of the packed form of seeded blocks (19 rows of 512 columns) of each type. When this fails,
 /// packed bytes have changed: raise `pack::LAYOUT`, then put both here.
 const VERSION: u32 = 1;
-const GOLDENS: [(BlockType, u64); 14] = [
+const GOLDENS: [(BlockType, u64); 15] = [
     (BlockType::Q4_0, 0x3593_3CC0_2C08_A04F),
     (BlockType::Q4_1, 0xEA0E_B0F0_8BE8_27C1),
     (BlockType::Q5_0, 0x1326_6C80_AC20_F6EC),
@@ -27,6 +27,7 @@ const GOLDENS: [(BlockType, u64); 14] = [
     (BlockType::IQ4_NL, 0xAFD7_20F6_1C10_6EF0),
     (BlockType::IQ4_XS, 0x1928_4DA8_EE3A_0E73),
     (BlockType::MXFP4, 0x233F_EB4F_A319_A4E1),
+    (BlockType::NF4, 0x3353_B89B_6CE1_D1C6),
 ];
 const ROWS: usize = 19;
 const COLUMNS: usize = 512;

@@ -5,16 +5,19 @@ choice. `error TYPE DATA PLAIN WEIGHED`: the relative root mean square error of 
 and, weighed by it, with importance; DATA is gauss or heavy.
 
 The second needs llama.cpp's library (`libggml-base.so`, of the PyPI package llama-cpp-python 0.3.36 for the goldens here,
-built with its CMake). Without an argument only the first are printed.
+built with its CMake). Without an argument only the first are printed. NF4, a type of ours, is held against that of the PyPI package
+bitsandbytes (0.50.2 for the goldens), which has its scales in f32, its levels as they are, and no importance.
 
-Run: python3 reference.py [LIBGGML] > goldens.txt     (needs: pip install gguf numpy)
+Run: python3 reference.py [LIBGGML] > goldens.txt     (needs: pip install gguf numpy bitsandbytes)
 """
 
 import ctypes
 import sys
 
+import bitsandbytes.functional
 import gguf
 import numpy as np
+import torch
 
 ROWS, COLUMNS = 64, 1024
 MASK = (1 << 64) - 1
@@ -84,10 +87,22 @@ def main():
                     kind, x.ctypes.data_as(floats), out.ctypes.data, 0, ROWS, COLUMNS,
                     w.ctypes.data_as(floats) if w is not None else None,
                 )
-                y = gguf.quants.dequantize(out, kinds[name]).astype(np.float64)
-                each = np.ones(COLUMNS) if w is None else w.astype(np.float64)
-                figures.append(np.sqrt((each * (x - y) ** 2).sum() / (each * x.astype(np.float64) ** 2).sum()))
+                figures.append(relative_rms(x, gguf.quants.dequantize(out, kinds[name]), w))
             print("error", name, source, *(f"{figure:.6f}" for figure in figures))
+    for source in ("gauss", "heavy"):
+        x = data(source)
+        y = normal_float(x)
+        print("error", "NF4", source, *(f"{relative_rms(x, y, w):.6f}" for w in (None, weight)))
+
+
+def normal_float(x):
+    blocks, state = bitsandbytes.functional.quantize_4bit(torch.from_numpy(x), blocksize=64, quant_type="nf4")
+    return bitsandbytes.functional.dequantize_4bit(blocks, state).numpy()
+
+
+def relative_rms(x, y, w):
+    each, x = np.ones(COLUMNS) if w is None else w.astype(np.float64), x.astype(np.float64)
+    return np.sqrt((each * (x - y) ** 2).sum() / (each * x ** 2).sum())
 
 
 main()

@@ -107,7 +107,7 @@ fn set_scales(block: &mut [u8], block_type: BlockType, scale: f32) {
         BlockType::Q5_K => [(0, scale / 480.0), (2, scale / 32.0)],
         BlockType::Q6_K => [(208, scale / 1152.0), (208, scale / 1152.0)],
         BlockType::IQ2_XXS => [(0, scale / 64.0), (0, scale / 64.0)],
-        BlockType::IQ4_NL => [(0, scale / 127.0), (0, scale / 127.0)],
+        BlockType::IQ4_NL | BlockType::NF4 => [(0, scale / 127.0), (0, scale / 127.0)],
         BlockType::IQ4_XS => [(0, scale / 2032.0), (0, scale / 2032.0)],
         other => unreachable!("{} has no scales", other.name()),
     };

@@ -120,6 +120,7 @@ pub(crate) const fn file_type(block_type: BlockType) -> u32 {
         BlockType::IQ4_XS => 30,
         BlockType::BF16 => 32,
         BlockType::MXFP4 => 38,
+        BlockType::NF4 => kernels::blocks::NF4_ID,
         _ => 1024,
     }
 }

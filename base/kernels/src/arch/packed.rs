@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::rows::Rows;
 use crate::blocks::BlockType;
-use crate::codebooks::{IQ2_BYTES, IQ4_BYTES, MXFP4_BYTES};
+use crate::codebooks::{IQ2_BYTES, IQ4_BYTES, MXFP4_BYTES, NF4_BYTES};
 use crate::pack::{GROUP, Group, Packed, STEP};
 use crate::pool::Tile;
 
@@ -76,6 +76,7 @@ pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
         BlockType::IQ4_NL => run::<R, Iq4Nl>(task, tile),
         BlockType::IQ4_XS => run::<R, Iq4Xs>(task, tile),
         BlockType::MXFP4 => run::<R, Mxfp4>(task, tile),
+        BlockType::NF4 => run::<R, Nf4>(task, tile),
         other => unreachable!("{} has no packed form", other.name()),
     }
 }
@@ -460,6 +461,32 @@ impl Quants for Mxfp4 {
             *lane = f32::from_bits(u32::from(*exponent) << 23);
         }
         [R::load(&lanes).mul(R::splat(0.5)), R::zero()]
+    }
+
+    #[inline(always)]
+    fn scales<R: Rows>(_: &[u8], _: usize, header: [R; 2]) -> [R; 2] {
+        header
+    }
+}
+
+/// Sixteen uneven levels, an f16 scale for each 64.
+struct Nf4;
+
+impl Quants for Nf4 {
+    const QUANTS_BYTES: usize = 256;
+    const STEPS: usize = 2;
+    const RECORD_BYTES: usize = 32;
+    const WIDE: bool = true;
+    const OFFSET_BITS: u32 = 7;
+
+    #[inline(always)]
+    fn quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+        R::lookup(nibble_quad::<R>(from, q), &NF4_BYTES)
+    }
+
+    #[inline(always)]
+    fn header<R: Rows>(record: &[u8]) -> [R; 2] {
+        [halves(record, 0), R::zero()]
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 //! and alternates the two steps from the best of the grid: the error never rises.
 
 use super::lanes::V;
-use crate::codebooks::IQ4_LEVELS;
+use crate::codebooks::{IQ4_LEVELS, NF4_LEVELS};
 
 /// Weights of sixteen groups, and what an error of each counts.
 #[derive(Debug, Clone)]
@@ -38,35 +38,56 @@ impl Levels for Whole {
     }
 }
 
-/// The levels of IQ4. They are named here and not passed, so that they are constants in the loops.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Iq4;
+/// Sixteen levels, in ascending order. They belong to a type and are not passed, so that they are constants in the loops.
+pub(super) trait Codebook: Copy {
+    const LEVELS: [f32; 16];
 
-/// Half way between a level and the next.
-const fn above(index: usize) -> f32 {
-    (IQ4_LEVELS[index] + IQ4_LEVELS[index + 1]) / 2.0
-}
-
-impl Levels for Iq4 {
-    #[inline(always)]
-    fn nearest(self, y: V) -> V {
-        let mut level = V::splat(IQ4_LEVELS[0]);
-        for index in 0..15 {
-            level = V::splat(above(index)).below(y, V::splat(IQ4_LEVELS[index + 1]), level);
+    /// Half way between each level and the next.
+    const ABOVE: [f32; 15] = {
+        let mut above = [0.0; 15];
+        let mut index = 0;
+        while index < 15 {
+            above[index] = (Self::LEVELS[index] + Self::LEVELS[index + 1]) / 2.0;
+            index += 1;
         }
-        level
+        above
+    };
+
+    /// The number of the nearest level.
+    #[inline(always)]
+    fn number(self, y: V) -> V {
+        let mut number = V::ZERO;
+        for index in 0..15 {
+            number = V::splat(Self::ABOVE[index]).below(y, V::splat((index + 1) as f32), number);
+        }
+        number
     }
 }
 
-impl Iq4 {
-    /// The number of the nearest level.
+/// The levels of IQ4_NL and IQ4_XS.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Iq4;
+
+impl Codebook for Iq4 {
+    const LEVELS: [f32; 16] = IQ4_LEVELS;
+}
+
+/// The levels of NF4.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nf4;
+
+impl Codebook for Nf4 {
+    const LEVELS: [f32; 16] = NF4_LEVELS;
+}
+
+impl<C: Codebook> Levels for C {
     #[inline(always)]
-    pub(super) fn number(self, y: V) -> V {
-        let mut number = V::ZERO;
+    fn nearest(self, y: V) -> V {
+        let mut level = V::splat(C::LEVELS[0]);
         for index in 0..15 {
-            number = V::splat(above(index)).below(y, V::splat((index + 1) as f32), number);
+            level = V::splat(C::ABOVE[index]).below(y, V::splat(C::LEVELS[index + 1]), level);
         }
-        number
+        level
     }
 }
 

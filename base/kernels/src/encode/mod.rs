@@ -181,6 +181,7 @@ pub(crate) fn encode_inline(kind: BlockType, input: &Input<'_>, out: &mut [u8]) 
         BlockType::Q4_0 | BlockType::Q5_0 => single::scaled(kind, input, out),
         BlockType::Q4_1 | BlockType::Q5_1 => single::with_minimum(kind, input, out),
         BlockType::IQ4_NL => single::iq4_nl(input, out),
+        BlockType::NF4 => single::nf4(input, out),
         BlockType::IQ4_XS => symmetric::iq4_xs(input, out),
         BlockType::Q3_K | BlockType::Q6_K => symmetric::q3_k_or_q6_k(kind, input, out),
         BlockType::Q2_K => affine::q2_k(input, out),

@@ -1,6 +1,6 @@
-//! Types whose 32 weights have scales of their own: Q4_0, Q5_0, Q8_0, Q4_1, Q5_1, IQ4_NL.
+//! Types whose 32 weights, or 64, have scales of their own: Q4_0, Q5_0, Q8_0, Q4_1, Q5_1, IQ4_NL, NF4.
 
-use super::groups::{Iq4, Levels, Whole};
+use super::groups::{Codebook as _, Iq4, Levels, Nf4, Whole};
 use super::lanes::{LANES, V};
 use super::{Input, gather, halves, lane_bytes, put_half};
 use crate::blocks::BlockType;
@@ -39,6 +39,12 @@ pub(super) fn scaled(kind: BlockType, input: &Input<'_>, out: &mut [u8]) {
         }
     }
 }
+/// The same for the levels of NF4: −127 to 127. Of 64 weights the largest is oftener alone, so it is cut by more.
+const TOPS_NF4: [f32; 32] = [
+    127.0, 131.0, 135.0, 139.0, 143.0, 148.0, 153.0, 159.0, 166.0, 174.0, 123.0, 119.0, 115.0, 110.0, 104.0,
+    97.0, -127.0, -131.0, -135.0, -139.0, -143.0, -148.0, -153.0, -159.0, -166.0, -174.0, -123.0, -119.0,
+    -115.0, -110.0, -104.0, -97.0,
+];
 
 /// d = largest / 127, numbers rounded half away from zero: as the package `gguf` has it.
 #[inline(always)]
@@ -125,6 +131,25 @@ pub(super) fn iq4_nl(input: &Input<'_>, out: &mut [u8]) {
         for (lane, block) in blocks.iter_mut().enumerate() {
             put_half(block, 0, bits[lane]);
             put_nibbles(&mut block[2..], &lane_bytes(&q, lane));
+        }
+    }
+}
+
+/// d, numbers of levels, 32 and 32.
+#[inline(always)]
+pub(super) fn nf4(input: &Input<'_>, out: &mut [u8]) {
+    let (blocks, _) = out.as_chunks_mut::<34>();
+    for (index, blocks) in blocks.chunks_mut(LANES).enumerate() {
+        let groups = gather::<64>(input, index * LANES);
+        let (bits, d) = halves(groups.scale(Nf4, &TOPS_NF4).0);
+        let inverse = d.recip();
+        let q = groups.x.map(|x| Nf4.number(x * inverse));
+        for (lane, block) in blocks.iter_mut().enumerate() {
+            put_half(block, 0, bits[lane]);
+            let bytes = lane_bytes(&q, lane);
+            let (numbers, _) = bytes.as_chunks::<32>();
+            put_nibbles(&mut block[2..], &numbers[0]);
+            put_nibbles(&mut block[18..], &numbers[1]);
         }
     }
 }

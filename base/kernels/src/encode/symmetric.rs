@@ -4,7 +4,7 @@
 //! errors weighed by how much they cost; then by turns the best `n` and `q` for this `d`, counted on the weights
 //! themselves, and the best `d` for these, until it gets no better.
 
-use super::groups::{Groups, Iq4, Levels, Whole};
+use super::groups::{Codebook as _, Groups, Iq4, Levels, Whole};
 use super::lanes::{LANES, V};
 use super::single::{TOPS_IQ4, put_nibbles};
 use super::{Input, gather, halves, lane_bytes, put_half};
