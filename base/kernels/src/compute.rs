@@ -54,6 +54,20 @@ impl std::fmt::Debug for OwnForm {
     }
 }
 
+/// Which of a tensor's matrices one is: those of experts lie one after the other in one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatrixPlace {
+    /// From 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl MatrixPlace {
+    /// The only one, or part of it.
+    pub const ALONE: Self = Self { index: 0, count: 1 };
+}
+
 /// Why a device cannot take a matrix or a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -214,9 +228,9 @@ pub trait Compute {
     /// [`ComputeError::MatrixSize`] when they do not fit the shape.
     fn stored_matrix(&mut self, source: MatrixSource, form: OwnForm) -> Result<Self::Matrix, ComputeError>;
 
-    /// The name of the matrix that comes next, for a device that is watched. Others do not care.
-    fn next_matrix_is(&mut self, name: &str) {
-        let _ = name;
+    /// The tensor of the matrix that comes next, for a device that is watched. Others do not care.
+    fn next_matrix_is(&mut self, tensor: &str, place: MatrixPlace) {
+        let _ = (tensor, place);
     }
 
     /// All matrices of a model are here: what was put off until then may be done. Until then their own forms are empty.

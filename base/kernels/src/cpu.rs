@@ -18,7 +18,8 @@ use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
 use crate::arch::{self, Level};
 use crate::blocks::BlockType;
 use crate::compute::{
-    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, WithinShape,
+    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixPlace, MatrixSource, OwnForm, Rope,
+    RopePairing, WithinShape,
 };
 use crate::pack::{Arena, Format, GROUP, Packed, STEP};
 use crate::pages::{PAGE_TOKENS, PageShape, Pages, Scratch, Slot, Strided};
@@ -84,7 +85,7 @@ impl Cpu {
         self.watch = Some(Watch::default());
     }
 
-    /// What was seen since [`Cpu::watch`], by the names of matrices; watching ends.
+    /// What was seen since [`Cpu::watch`], by the names of tensors; watching ends.
     pub fn watched(&mut self) -> HashMap<String, Watched> {
         self.watch.take().map(Watch::into_seen).unwrap_or_default()
     }
@@ -179,7 +180,7 @@ pub struct CpuMatrix {
     /// Floats in panels, where whoever took it said that its products may be rounded.
     panels: Option<Panels>,
     /// Known while they are watched.
-    name: Option<Box<str>>,
+    name: Option<watch::Name>,
 }
 
 impl CpuMatrix {
@@ -343,9 +344,9 @@ impl Compute for Cpu {
         Ok(CpuMatrix { source, row_bytes, packed: Some(packed), panels: None, name })
     }
 
-    fn next_matrix_is(&mut self, name: &str) {
+    fn next_matrix_is(&mut self, tensor: &str, place: MatrixPlace) {
         if let Some(watch) = &mut self.watch {
-            watch.next_is(name);
+            watch.next_is(tensor, place);
         }
     }
 

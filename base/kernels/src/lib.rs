@@ -22,8 +22,8 @@ pub mod unpack;
 pub use arch::Level;
 pub use blocks::BlockType;
 pub use compute::{
-    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixSource, OwnForm, Rope, RopePairing, Span,
-    Storage, WithinShape,
+    AttentionShape, Batch, Compute, ComputeError, Gate, MatrixPlace, MatrixSource, OwnForm, Rope,
+    RopePairing, Span, Storage, WithinShape,
 };
 pub use cpu::Cpu;
 pub use pages::{KvType, PAGE_TOKENS, PageShape, Pages, UnknownKvType};

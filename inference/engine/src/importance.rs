@@ -1,7 +1,7 @@
 //! What a model's matrices are multiplied with over a text: the mean squares by which a quantiser weighs errors.
 //!
 //! The text is computed in windows, as for perplexity, without logits; the sums are those of llama.cpp's tool
-//! (`tools/imatrix`): matrices of layers, each row of every window counted.
+//! (`tools/imatrix`): matrices of layers, each row of every window counted, those of experts each by itself.
 
 use contract::GenerateError;
 use kernels::{Batch, Compute, Cpu, KvType, PAGE_TOKENS, Span};
@@ -56,10 +56,11 @@ pub fn collect(
         done += 1;
     }
     told(done, whole);
-    let of_layers = compute.watched().into_iter().filter(|(name, _)| name.starts_with("blk."));
+    let is_of_layer = |name: &str| name.starts_with("blk.") && name.ends_with(".weight");
+    let of_layers = compute.watched().into_iter().filter(|(name, _)| is_of_layer(name));
     let entry = |watched: kernels::cpu::Watched| Entry {
         sums: watched.sums.iter().map(|sum| *sum as f32).collect(),
-        counts: vec![watched.rows as f32],
+        counts: watched.rows.iter().map(|rows| *rows as f32).collect(),
     };
     Ok(Imatrix {
         entries: of_layers.map(|(name, watched)| (name, entry(watched))).collect(),

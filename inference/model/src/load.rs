@@ -6,7 +6,7 @@ mod layers;
 
 use std::ops::Range;
 
-use kernels::{Compute, KvType, MatrixSource, PAGE_TOKENS, PageShape};
+use kernels::{Compute, KvType, MatrixPlace, MatrixSource, PAGE_TOKENS, PageShape};
 use weights::packed::Part;
 use weights::{Gguf, PackedFile, Tensor, View};
 
@@ -237,6 +237,14 @@ pub struct PackedParts {
     pub new: usize,
 }
 
+/// Which of a tensor's matrices some of its rows are.
+fn place(tensor: &Tensor, part: &Range<usize>) -> MatrixPlace {
+    match *tensor.shape {
+        [_, rows, count] if rows > 0 && part.len() == rows => MatrixPlace { index: part.start / rows, count },
+        _ => MatrixPlace::ALONE,
+    }
+}
+
 /// Finds tensors and hands them to the device.
 pub(crate) struct Loader<'a, C> {
     pub file: &'a Gguf,
@@ -292,7 +300,7 @@ impl<C: Compute> Loader<'_, C> {
         let row_bytes = range.len() / tensor.rows().max(1);
         let range = range.start + part.start * row_bytes..range.start + part.end * row_bytes;
         let source = MatrixSource { storage, range, kind, rows, columns, use_for_products };
-        self.compute.next_matrix_is(&tensor.name);
+        self.compute.next_matrix_is(&tensor.name, place(tensor, &part));
         let matrix = match self.kept_matrix(own_name, &source) {
             Some(matrix) => matrix,
             None => {
@@ -300,7 +308,7 @@ impl<C: Compute> Loader<'_, C> {
                 let matrix =
                     matrix.map_err(|source| ModelError::Device { name: own_name.to_owned(), source })?;
                 self.parts.new += usize::from(self.compute.own_form(&matrix).is_some());
-                self.without_source(tensor, source, matrix)
+                self.without_source(tensor, &part, source, matrix)
             }
         };
         if let Some(form) = self.compute.own_form(&matrix) {
@@ -311,10 +319,16 @@ impl<C: Compute> Loader<'_, C> {
 
     /// A matrix whose bytes were made for it would keep them in memory beside its own form: it is given others, which are
     /// made again should anybody look.
-    fn without_source(&mut self, tensor: &Tensor, source: MatrixSource, matrix: C::Matrix) -> C::Matrix {
+    fn without_source(
+        &mut self,
+        tensor: &Tensor,
+        part: &Range<usize>,
+        source: MatrixSource,
+        matrix: C::Matrix,
+    ) -> C::Matrix {
         let form = self.compute.own_form(&matrix).filter(|_| self.file.is_made(tensor));
         let Some(form) = form else { return matrix };
-        self.compute.next_matrix_is(&tensor.name);
+        self.compute.next_matrix_is(&tensor.name, place(tensor, part));
         let source = MatrixSource { storage: self.file.unmade(tensor).storage, ..source };
         self.compute.stored_matrix(source, form).unwrap_or(matrix)
     }

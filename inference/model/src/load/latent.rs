@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use kernels::{BlockType, Compute, MatrixSource};
+use kernels::{BlockType, Compute, MatrixPlace, MatrixSource};
 use weights::View;
 
 use super::{LatentWeights, Linear, Loader};
@@ -80,6 +80,8 @@ impl<C: Compute> Loader<'_, C> {
         })?;
         let range = 0..bytes.len();
         let mut tensor = tensor;
+        // What comes in on this side says nothing of the tensor's own columns: it is no importance of theirs.
+        tensor.name.push_str(".exchanged");
         (tensor.shape, tensor.block_type) = (vec![rank, heads * plain], kind);
         let view = View { storage: Arc::new(bytes), range };
         let weight = self.part(&tensor, &view, &keys, 0..heads * plain, true)?;
@@ -108,7 +110,7 @@ impl<C: Compute> Loader<'_, C> {
         let Some(form) = self.compute.own_form(&weight) else { return Ok(Linear { weight, bias: None }) };
         // One copy at a time, the device's: should anybody look at the rows, they are made again.
         self.release(&stored, &weight);
-        self.compute.next_matrix_is(&tensor.name);
+        self.compute.next_matrix_is(&tensor.name, MatrixPlace::ALONE);
         let kind = tensor.block_type;
         let (storage, rows) = (Arc::new(again), order.len());
         let source = MatrixSource { storage, range: view.range, kind, rows, columns, use_for_products: true };
