@@ -265,7 +265,7 @@ fn use_it(file: &Gguf) {
     let batch = Batch {
         tokens: vec![0, model.vocab() as u32 - 1],
         positions: vec![0, 1],
-        spans: vec![Span { rows: 0..2, pages: vec![0] }],
+        spans: vec![Span { rows: 0..2, pages: vec![0], stretched: false }],
         outputs: vec![1],
     };
     let mut logits = Vec::new();

@@ -189,7 +189,7 @@ fn step(model: &Model<Cpu>, cpu: &mut Cpu) {
     let batch = Batch {
         tokens: vec![0, model.vocab() as u32 - 1],
         positions: vec![0, 1],
-        spans: vec![Span { rows: 0..2, pages: vec![0] }],
+        spans: vec![Span { rows: 0..2, pages: vec![0], stretched: false }],
         outputs: vec![1],
     };
     let mut logits = Vec::new();

@@ -342,7 +342,7 @@ impl<'a> Bench<'a> {
                 self.batch.tokens.push(id);
                 self.batch.positions.push(position as u32);
             }
-            self.batch.spans.push(Span { rows: 0..end - first, pages: pages.clone() });
+            self.batch.spans.push(Span { rows: 0..end - first, pages: pages.clone(), stretched: false });
             if end == tokens {
                 self.batch.outputs.push((end - first - 1) as u32);
             }
@@ -361,7 +361,7 @@ impl<'a> Bench<'a> {
             for (row, pages) in spans.iter().enumerate() {
                 self.batch.tokens.push(next[row]);
                 self.batch.positions.push((context + step) as u32);
-                self.batch.spans.push(Span { rows: row..row + 1, pages: pages.clone() });
+                self.batch.spans.push(Span { rows: row..row + 1, pages: pages.clone(), stretched: false });
                 self.batch.outputs.push(row as u32);
             }
             self.forward();

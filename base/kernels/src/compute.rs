@@ -104,6 +104,9 @@ pub struct Span {
     pub rows: Range<usize>,
     /// All pages of the sequence, in order, those for this batch's tokens included.
     pub pages: Vec<u32>,
+    /// Its sequence is longer than the context that the model was first trained for, so that positions turn slower where the
+    /// model has a second set of frequencies for that. All that its pages hold was computed so too.
+    pub stretched: bool,
 }
 
 impl Batch {

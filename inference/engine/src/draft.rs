@@ -196,7 +196,10 @@ impl Draft {
             if left == 0 || len + task.most > context {
                 continue;
             }
-            let computed = self.shelf.look(task.id, task.prefix, task.tokens);
+            // What is kept of a sequence that became longer than the model's first context is of no use.
+            let stretched = self.model.stretches(task.tokens.len());
+            let prefix = if stretched { task.prefix.stretched() } else { task.prefix };
+            let computed = self.shelf.look(task.id, prefix, task.tokens);
             let count = (len - computed).min(left);
             let missing = &task.tokens[computed as usize..(computed + count) as usize];
             if missing.iter().any(|id| *id >= self.vocab) {
@@ -227,7 +230,8 @@ impl Draft {
         let first = self.batch.tokens.len();
         self.batch.tokens.extend_from_slice(tokens);
         self.batch.positions.extend(from..end);
-        self.batch.spans.push(Span { rows: first..first + tokens.len(), pages });
+        let stretched = self.model.stretches(tasks[index].tokens.len());
+        self.batch.spans.push(Span { rows: first..first + tokens.len(), pages, stretched });
         if output {
             self.batch.outputs.push((first + tokens.len() - 1) as u32);
         }

@@ -43,12 +43,13 @@ pub fn collect(
             break;
         }
         let all = [start, part].concat();
+        let stretched = loaded.model.stretches(all.len());
         for first in (0..all.len()).step_by(ROWS_MAX) {
             let piece = first..(first + ROWS_MAX).min(all.len());
             let batch = Batch {
                 tokens: all[piece.clone()].to_vec(),
                 positions: (piece.start as u32..piece.end as u32).collect(),
-                spans: vec![Span { rows: 0..piece.len(), pages: ids.clone() }],
+                spans: vec![Span { rows: 0..piece.len(), pages: ids.clone(), stretched }],
                 outputs: Vec::new(),
             };
             loaded.model.forward(compute, &mut space, &mut pages, &batch, &mut logits);

@@ -43,6 +43,13 @@ impl PrefixKey {
         Self::first_half(hash)
     }
 
+    /// The key of an empty prefix under which the same tokens have other keys and values: those of a sequence that is longer
+    /// than the model's first context.
+    #[must_use]
+    pub fn stretched(self) -> Self {
+        Self::root(&[&self.0.to_le_bytes(), b"stretched"])
+    }
+
     /// The key of this prefix and one more page of tokens.
     #[must_use]
     pub fn extend(self, tokens: &[u32]) -> Self {

@@ -65,13 +65,14 @@ pub fn windows(
     let mut logits = Vec::new();
     for (index, part) in tokens.chunks(window - start.len()).enumerate() {
         let all = [start, part].concat();
+        let stretched = loaded.model.stretches(all.len());
         // The last token is only predicted.
         for first in (0..all.len() - 1).step_by(OUTPUTS_MAX) {
             let piece = first..(first + OUTPUTS_MAX).min(all.len() - 1);
             let batch = Batch {
                 tokens: all[piece.clone()].to_vec(),
                 positions: (piece.start as u32..piece.end as u32).collect(),
-                spans: vec![Span { rows: 0..piece.len(), pages: ids.clone() }],
+                spans: vec![Span { rows: 0..piece.len(), pages: ids.clone(), stretched }],
                 outputs: (0..piece.len() as u32).collect(),
             };
             loaded.model.forward(compute, &mut space, &mut pages, &batch, &mut logits);

@@ -22,7 +22,7 @@ use crate::guides::Wake;
 use crate::pages::{PrefixKey, Sealed};
 
 /// Raised whenever a kernel or the forward pass gives other bits than before: pages of other bits are not read.
-const BITS: u32 = 1;
+const BITS: u32 = 2;
 /// Bytes of pages that wait to be written.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 

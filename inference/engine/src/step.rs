@@ -107,6 +107,7 @@ impl Engine {
         })?;
         let space = loaded.model.workspace(&mut compute);
         let guides = Guides::new(Arc::clone(&loaded.grammars));
+        let limits = SchedulerLimits { stretched_beyond: loaded.model.stretched_beyond(), ..limits };
         Ok(Self {
             loaded,
             compute,
@@ -277,7 +278,8 @@ impl Engine {
             pages.clear();
             pages.extend_from_slice(self.scheduler.pages(part.id));
             self.compute.ensure_pages(&mut self.pages, &pages);
-            self.batch.spans.push(Span { rows: first..end, pages });
+            let stretched = self.loaded.model.stretches(running.sequence.tokens.len());
+            self.batch.spans.push(Span { rows: first..end, pages, stretched });
         }
     }
 

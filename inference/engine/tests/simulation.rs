@@ -71,10 +71,12 @@ impl Request {
         self.tokens.push(token);
     }
 
-    fn content(&self, position: u32) -> u64 {
+    /// What a position's keys are, other ones in a sequence that is longer than so many tokens.
+    fn content(&self, position: u32, stretched_beyond: u32) -> u64 {
+        let mark = if self.tokens.len() > stretched_beyond as usize { 0x5EED } else { 0 };
         // A guess is content too, of what would be if it were right.
         let known = self.contents.get(position as usize).copied();
-        known.unwrap_or_else(|| {
+        mark ^ known.unwrap_or_else(|| {
             let mut content = *self.contents.last().unwrap();
             for token in &self.draft[..=position as usize - self.contents.len()] {
                 content = mix(content ^ mix(u64::from(*token) + 1));
@@ -93,6 +95,8 @@ struct Totals {
     copied: u64,
     steps: usize,
     accepted: u64,
+    /// Sequences that became too long to go on as they were.
+    stretched: usize,
     /// Pages that went to the disk, that came back, and orders that nobody wanted any more.
     kept: usize,
     fetched: usize,
@@ -130,6 +134,7 @@ impl World {
             draft_tokens_max: random.below(20) as u32,
             step_time: Duration::from_millis(random.below(100)),
             patience: Duration::from_millis(random.below(400)),
+            stretched_beyond: if random.one_in(3) { 1 + random.below(200) as u32 } else { u32::MAX },
         };
         let mut scheduler = Scheduler::new(limits);
         let disk = random.one_in(2).then(HashMap::new);
@@ -415,7 +420,10 @@ impl World {
             "seed {seed}: logits of {heard} positions of a prompt at once"
         );
         assert!(part.cached as usize <= request.prompt, "seed {seed}");
-        let contents: Vec<u64> = (0..part.end).map(|position| request.content(position)).collect();
+        let beyond = self.limits.stretched_beyond;
+        let crosses = known <= beyond && part.end > beyond;
+        assert!(!crosses, "seed {seed}: guesses beyond a bound where all is computed anew");
+        let contents: Vec<u64> = (0..part.end).map(|position| request.content(position, beyond)).collect();
         for (position, content) in contents.iter().enumerate() {
             let (page, place) = (pages[position / PAGE_TOKENS], position % PAGE_TOKENS);
             let slot = &mut self.page(page)[place];
@@ -452,8 +460,15 @@ impl World {
         let room = request.tokens_max as usize - request.tokens.len();
         tokens.truncate(room.max(1));
         let accepted = accepted.min(tokens.len() as u32);
+        let before = request.tokens.len();
         tokens.iter().for_each(|token| request.push(*token));
         request.computed += accepted;
+        if before <= self.limits.stretched_beyond as usize
+            && request.tokens.len() > self.limits.stretched_beyond as usize
+        {
+            request.computed = 0;
+            self.totals.stretched += 1;
+        }
         request.given = request.tokens.len() as u32 - 1;
         request.draft = (0..random.below(6)).map(|_| random.below(50) as u32).collect();
         self.totals.accepted += u64::from(accepted);
@@ -536,15 +551,16 @@ fn thousands_of_random_days() {
         all.copied += totals.copied;
         all.steps += totals.steps;
         all.accepted += totals.accepted;
+        all.stretched += totals.stretched;
         all.kept += totals.kept;
         all.fetched += totals.fetched;
         all.unwanted += totals.unwanted;
     }
-    let Totals { started, preempted, rejected, shared, copied, steps, accepted, kept, fetched, unwanted } =
-        all;
+    let Totals { started, preempted, rejected, shared, copied, steps, .. } = all;
+    let Totals { accepted, stretched, kept, fetched, unwanted, .. } = all;
     println!(
         "{seeds} seeds in {:?}: {started} sequences in {steps} steps, {preempted} preempted, {rejected} rejected, \
-         {shared} tokens shared, {copied} copied, {accepted} guesses right, {kept} pages \
+         {shared} tokens shared, {copied} copied, {accepted} guesses right, {stretched} became too long, {kept} pages \
          kept elsewhere, {fetched} brought back, {unwanted} orders that nobody wanted any more",
         began.elapsed()
     );
@@ -552,7 +568,7 @@ fn thousands_of_random_days() {
     for (what, count) in [("starts", started), ("preemptions", preempted), ("rejections", rejected)] {
         assert!(count as u64 > seeds, "only {count} {what}");
     }
-    assert!(shared > 10 * seeds && copied > seeds && accepted > seeds);
+    assert!(shared > 10 * seeds && copied > seeds && accepted > seeds && stretched as u64 > seeds / 10);
     assert!(
         (kept + fetched) as u64 > seeds / 4 && fetched as u64 > seeds / 20 && unwanted as u64 > seeds / 200
     );

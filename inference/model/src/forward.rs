@@ -33,6 +33,8 @@ pub struct Workspace<C: Compute> {
     latent: Option<LatentSpace<C>>,
     /// Cosines and sines, one table for each rotary embedding: `rope_width`.
     tables: Vec<C::Activation>,
+    /// Of those rows that turn in one of two ways: `rope_width`.
+    other_table: C::Activation,
     /// Rows whose logits are wanted: `width`, then `vocab`.
     last: C::Activation,
     logits: C::Activation,
@@ -54,7 +56,8 @@ pub(crate) fn columns(plan: &Plan) -> usize {
     let ff = usize::from(dense) * (1 + usize::from(plan.gated)) * filled(ff_width);
     let experts = plan.experts.as_ref().map_or(0, |experts| experts::columns(width, experts));
     let latent = plan.latent.as_ref().map_or(0, |latent| latent::columns(&plan.shape, latent));
-    state + attention + ff + experts + latent + plan.ropes.len() * filled(rope_width)
+    // One more where sequences may turn in two ways.
+    state + attention + ff + experts + latent + (1 + plan.ropes.len()) * filled(rope_width)
 }
 
 /// A row as devices lay it out, in whole lanes.
@@ -83,6 +86,7 @@ impl<C: Compute> Model<C> {
                 .as_ref()
                 .map(|latent| LatentSpace::new(compute, &self.plan.shape, latent)),
             tables: self.plan.ropes.iter().map(|_| compute.activation(rope_width)).collect(),
+            other_table: compute.activation(rope_width),
             last: compute.activation(width),
             logits: compute.activation(self.vocab),
         }
@@ -141,9 +145,7 @@ impl<C: Compute> Model<C> {
             compute.embed(table, &batch.positions, 1.0, &mut space.delta);
             compute.add(&mut space.x, &space.delta);
         }
-        for (rope, table) in self.plan.ropes.iter().zip(&mut space.tables) {
-            compute.rope_table(rope, &batch.positions, table);
-        }
+        self.rope_tables(compute, space, batch);
         for (index, layer) in self.layers.iter().enumerate() {
             if let Some(norm) = &layer.attention_norm {
                 self.norm(compute, norm, &space.x, &mut space.normed);
@@ -163,6 +165,31 @@ impl<C: Compute> Model<C> {
             }
             self.feed_forward(compute, space, layer);
             self.add_delta(compute, space, layer.post_ff_norm.as_ref());
+        }
+    }
+
+    /// Cosines and sines of all rows, for each rotary embedding.
+    fn rope_tables(&self, compute: &mut C, space: &mut Workspace<C>, batch: &Batch) {
+        let stretched = |wanted: bool| batch.spans.iter().filter(move |span| span.stretched == wanted);
+        for (index, (rope, table)) in self.plan.ropes.iter().zip(&mut space.tables).enumerate() {
+            let other = self.plan.stretched.as_ref().filter(|_| index == 0 && stretched(true).count() > 0);
+            let Some(other) = other else {
+                compute.rope_table(rope, &batch.positions, table);
+                continue;
+            };
+            if stretched(false).count() == 0 {
+                compute.rope_table(&other.rope, &batch.positions, table);
+                continue;
+            }
+            // Some of the rows by the one, the others by the other.
+            compute.zeros(table, batch.positions.len());
+            for (rope, wanted) in [(rope, false), (&other.rope, true)] {
+                let rows = stretched(wanted).flat_map(|span| span.rows.clone().map(|row| row as u32));
+                let rows: Vec<u32> = rows.collect();
+                let positions: Vec<u32> = rows.iter().map(|row| batch.positions[*row as usize]).collect();
+                compute.rope_table(rope, &positions, &mut space.other_table);
+                compute.add_rows(table, &rows, &vec![1.0; rows.len()], &space.other_table);
+            }
         }
     }
 

@@ -19,4 +19,4 @@ pub use error::ModelError;
 pub use footprint::Footprint;
 pub use forward::Workspace;
 pub use load::{Model, PackedParts};
-pub use shape::{ExpertsPlan, Latent, Layer, NormKind, Order, Plan, QueryNorms, Routing, Shape};
+pub use shape::{ExpertsPlan, Latent, Layer, NormKind, Order, Plan, QueryNorms, Routing, Shape, Stretched};

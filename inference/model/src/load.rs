@@ -11,7 +11,6 @@ use weights::packed::Part;
 use weights::{Gguf, PackedFile, Tensor, View};
 
 use crate::error::ModelError;
-use crate::families;
 use crate::shape::{Plan, Reader, Shape};
 
 /// A decoder on a device.
@@ -142,23 +141,7 @@ impl<C: Compute> Model<C> {
         let architecture = metadata.string("general.architecture")?.ok_or(ModelError::NoArchitecture)?;
         let mut loader = Loader { file, kept, parts: PackedParts::default(), compute };
         let reader = Reader { metadata, architecture };
-        let factors = loader.rope_factors(reader)?;
-        let plan = families::plan(reader, None)?;
-        let plan = match &factors {
-            Some((name, factors)) if factors.len() != plan.shape.rope_width / 2 => {
-                let (found, wanted) = (vec![factors.len()], vec![plan.shape.rope_width / 2]);
-                return Err(ModelError::TensorShape { name: (*name).to_owned(), found, wanted });
-            }
-            Some((name, factors)) if factors.iter().any(|factor| *factor <= 0.0) => {
-                return Err(ModelError::Value {
-                    key: (*name).to_owned(),
-                    value: format!("{factors:?}"),
-                    why: "frequency factors must be positive",
-                });
-            }
-            Some((_, factors)) => families::plan(reader, Some(factors))?,
-            None => plan,
-        };
+        let plan = loader.plan(reader)?;
         let width = plan.shape.width;
         let table = loader.tensor("token_embd.weight")?;
         let vocab = table.rows();
@@ -201,6 +184,18 @@ impl<C: Compute> Model<C> {
     #[must_use]
     pub const fn shape(&self) -> &Shape {
         &self.plan.shape
+    }
+
+    /// The most tokens of a sequence whose positions turn as usual: see [`kernels::Span::stretched`]. `u32::MAX`: all do.
+    #[must_use]
+    pub fn stretched_beyond(&self) -> u32 {
+        self.plan.stretched.as_ref().map_or(u32::MAX, |stretched| stretched.beyond)
+    }
+
+    /// Whether a sequence of so many tokens is a stretched one.
+    #[must_use]
+    pub fn stretches(&self, tokens: usize) -> bool {
+        tokens > self.stretched_beyond() as usize
     }
 
     /// Token ids are below this.

@@ -63,7 +63,17 @@ pub struct Plan {
     pub latent: Option<Latent>,
     /// The distinct rotary embeddings of the layers.
     pub ropes: Vec<Rope>,
+    /// What stands for the first of them in sequences that are longer than the context the model was first trained for.
+    pub stretched: Option<Stretched>,
     pub layers: Vec<Layer>,
+}
+
+/// Of a model with two sets of rotary frequencies (LongRoPE), the second.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretched {
+    pub rope: Rope,
+    /// It is for sequences of more tokens.
+    pub beyond: u32,
 }
 
 /// What one layer does differently from its neighbours.

@@ -30,7 +30,7 @@ fn found(file: &Gguf) -> u64 {
         // Nothing twice, so that experts differ.
         tokens: (0..TOKENS as u32).collect(),
         positions: (0..TOKENS as u32).collect(),
-        spans: vec![Span { rows: 0..TOKENS, pages: ids }],
+        spans: vec![Span { rows: 0..TOKENS, pages: ids, stretched: false }],
         outputs: (0..OUTPUTS as u32).collect(),
     };
     let mut step = || {

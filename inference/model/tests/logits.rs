@@ -93,8 +93,8 @@ fn two_sequences_in_one_batch_are_as_each_alone() {
             tokens: [a, b].concat(),
             positions: (0..a.len() as u32).chain(0..b.len() as u32).collect(),
             spans: vec![
-                Span { rows: 0..a.len(), pages: vec![2] },
-                Span { rows: a.len()..a.len() + b.len(), pages: vec![1, 3] },
+                Span { rows: 0..a.len(), pages: vec![2], stretched: false },
+                Span { rows: a.len()..a.len() + b.len(), pages: vec![1, 3], stretched: false },
             ],
             outputs: vec![a.len() as u32 - 1, (a.len() + b.len()) as u32 - 1],
         };

@@ -28,6 +28,7 @@ from seeded import numbers  # noqa: E402
 GOLDENS = Path(__file__).parent / "goldens"
 TOLERANCE = 1e-4
 PROMPT = 40  # longer than the sliding windows, twice
+WRITTEN = 24
 VOCAB = 288
 
 SIZES = dict(
@@ -87,6 +88,8 @@ def models_to_make():
     phi = dict(pad_token_id=0)
     yield "phi3", "BF16", t.Phi3ForCausalLM, t.Phi3Config(**SIXTY_FOUR | phi, sliding_window=24)
     yield "phi3-long", "BF16", t.Phi3ForCausalLM, t.Phi3Config(**SIXTY_FOUR | phi, **long_rope(32))
+    # A context for which it was not trained at first, and a prompt that stays within the one for which it was.
+    yield "phi3-within", "F32", t.Phi3ForCausalLM, t.Phi3Config(**SIXTY_FOUR | phi, **long_rope(48))
     yield "phi3-short", "F16", t.Phi3ForCausalLM, t.Phi3Config(**SIXTY_FOUR | phi, **long_rope(128))
     yield "exaone4", "BF16", t.Exaone4ForCausalLM, t.Exaone4Config(**SIXTY_FOUR | dict(num_hidden_layers=5), sliding_window=16, sliding_window_pattern=4)
     yield "exaone4-small", "BF16", t.Exaone4ForCausalLM, t.Exaone4Config(**SIXTY_FOUR, sliding_window=None, layer_types=["full_attention"] * 3)
@@ -166,8 +169,8 @@ TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def make(kept_as, cls, config, names):
-    """For each tensor of the model's folder, as `save_pretrained` writes it: shape, spread, centre; and the logits of the model
-    that `from_pretrained` makes of the folder, its numbers replaced."""
+    """For each tensor of the model's folder, as `save_pretrained` writes it: shape, spread, centre; the logits of the model
+    that `from_pretrained` makes of the folder, its numbers replaced; and how it goes on where that is of interest."""
     torch.manual_seed(1)
     described = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -189,8 +192,15 @@ def make(kept_as, cls, config, names):
             described[theirs] = [shape, spread, centre]
         save_file(tensors, path, metadata={"format": "pt"})
         model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    tokens = torch.tensor([prompt()])
     with torch.no_grad():
-        return described, model(torch.tensor([prompt()])).logits[0]
+        logits = model(tokens).logits[0]
+        written = []
+        if getattr(config, "rope_parameters", None) and config.rope_parameters.get("rope_type") == "longrope":
+            # Beyond the context for which it was trained at first, where there is such a bound.
+            likeliest = dict(do_sample=False, eos_token_id=-1, max_new_tokens=WRITTEN)
+            written = model.generate(tokens, attention_mask=torch.ones_like(tokens), **likeliest)[0, PROMPT:].tolist()
+    return described, logits, written
 
 
 def main():
@@ -205,17 +215,18 @@ def main():
         if only and name not in only:
             continue
         names, settings = other or ([], {})
-        described, logits = make(kept_as, cls, config, names)
+        described, logits, written = make(kept_as, cls, config, names)
         path = GOLDENS / f"{name}.json"
         if write:
             rows = [[float(f"{value:.6g}") for value in row] for row in logits[::every].tolist()]
             golden = dict(
                 config=config.to_dict() | settings, type=kept_as, tensors=described, tokens=prompt(), every=every, logits=rows
             )
+            golden |= dict(written=written) if written else {}
             path.write_text(json.dumps(golden))
         golden = json.loads(path.read_text())
         difference = (logits[:: golden["every"]] - torch.tensor(golden["logits"])).abs().max().item()
-        failed |= difference > TOLERANCE or described != golden["tensors"]
+        failed |= difference > TOLERANCE or described != golden["tensors"] or written != golden.get("written", [])
         print(f"{name:10} largest difference {difference:.1e}, largest logit {logits.abs().max().item():.1f}")
     sys.exit(failed)
 

@@ -471,7 +471,7 @@ fn batch(first: usize, tokens: usize, pages: &[u32]) -> Batch {
     Batch {
         tokens: vec![0; tokens],
         positions: (first as u32..).take(tokens).collect(),
-        spans: vec![Span { rows: 0..tokens, pages: pages.to_vec() }],
+        spans: vec![Span { rows: 0..tokens, pages: pages.to_vec(), stretched: false }],
         outputs: Vec::new(),
     }
 }

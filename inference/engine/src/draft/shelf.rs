@@ -47,6 +47,9 @@ impl Shelf {
     /// How many of a sequence's certain tokens are computed, which never are all: the last one's logits are wanted.
     pub(super) fn look(&mut self, id: RequestId, prefix: PrefixKey, tokens: &[u32]) -> u32 {
         self.looks += 1;
+        if self.records.get(&id).is_some_and(|record| record.prefix != prefix) {
+            self.forget(id);
+        }
         let record = self.records.entry(id).or_insert_with(|| Record {
             prefix,
             tokens: Vec::new(),

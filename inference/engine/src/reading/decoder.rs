@@ -3,8 +3,8 @@
 
 use contract::GenerateError;
 use kernels::{Batch, Compute, Cpu, KvType, PAGE_TOKENS, Pages, Span};
-use model::Workspace;
 use model::encoder::{Pooling, pool};
+use model::{Model, Workspace};
 
 use super::queue::{Picked, Queue, Want};
 use super::{Abilities, Reading};
@@ -84,7 +84,7 @@ impl DecoderReader {
         if self.current.is_empty() {
             return;
         }
-        self.gather(compute);
+        self.gather(&loaded.model, compute);
         let Self { batch, pages, states, .. } = self;
         loaded.model.forward_states(compute, space, pages, batch, states);
         self.hand_out(loaded.model.shape().width);
@@ -113,7 +113,7 @@ impl DecoderReader {
     }
 
     /// The next piece of each text, as a batch for the model.
-    fn gather(&mut self, compute: &mut Cpu) {
+    fn gather(&mut self, model: &Model<Cpu>, compute: &mut Cpu) {
         let batch = &mut self.batch;
         batch.clear();
         for text in &mut self.current {
@@ -135,7 +135,8 @@ impl DecoderReader {
             };
             batch.outputs.extend(from..end);
             compute.ensure_pages(&mut self.pages, &text.pages);
-            batch.spans.push(Span { rows: first..end as usize, pages: text.pages.clone() });
+            let stretched = model.stretches(ids.len());
+            batch.spans.push(Span { rows: first..end as usize, pages: text.pages.clone(), stretched });
             text.done += count;
         }
     }

@@ -27,6 +27,9 @@
 //! Pages hold tokens that others may need too: see [`crate::pages`]. A sequence looks for pages to share when it starts
 //! and whenever it reaches the end of a page while reading; when another computes the page it needs in this step, it
 //! waits for that. Pages may be kept elsewhere too, see `fetch`.
+//!
+//! Models with two sets of rotary frequencies (LongRoPE) compute a sequence by the one up to their first context and by the
+//! other beyond it, its first tokens too: who crosses the bound is read again, and shares with those beyond it only.
 
 mod fetch;
 mod plan;
@@ -68,6 +71,8 @@ pub struct SchedulerLimits {
     pub draft_tokens_max: u32,
     /// After how long a waiting request may go before others of a better rank.
     pub patience: Duration,
+    /// Sequences that are longer are computed in another way from their first token on; `u32::MAX`: none.
+    pub stretched_beyond: u32,
 }
 
 impl Default for SchedulerLimits {
@@ -82,6 +87,7 @@ impl Default for SchedulerLimits {
             step_time: Duration::from_millis(200),
             draft_tokens_max: 8,
             patience: Duration::from_secs(20),
+            stretched_beyond: u32::MAX,
         }
     }
 }
@@ -251,8 +257,10 @@ impl Scheduler {
                 if let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
                     let tenant = self.running[index].tenant;
                     self.queue.charge(tenant, 2 * tokens.len() as u64);
+                    let before = self.running[index].len();
                     self.running[index].wrote(tokens, accepted, draft);
                     self.register(index);
+                    self.stretch(index, before);
                 }
             }
             Event::Ended { id } | Event::Cancelled { id } => self.leave(id),
@@ -263,8 +271,11 @@ impl Scheduler {
         self.hand_out_leaving(before, actions);
     }
 
-    fn arrived(&mut self, arrival: Arrival<'_>, now: Duration, actions: &mut Vec<Action>) {
-        let Arrival { id, prompt, tokens_max, .. } = arrival;
+    fn arrived(&mut self, mut arrival: Arrival<'_>, now: Duration, actions: &mut Vec<Action>) {
+        let Arrival { id, prompt, tokens_max, prefix, .. } = arrival;
+        if prompt.len() > self.limits.stretched_beyond as usize {
+            arrival.prefix = prefix.stretched();
+        }
         assert!(!prompt.is_empty(), "an empty prompt has nothing to continue");
         let fits = pages_for(tokens_max.max(prompt.len() as u32)) <= self.pages.limit();
         let rejected = if fits { self.queue.arrived(arrival, now) } else { Some(id) };
@@ -366,6 +377,20 @@ impl Scheduler {
         } else {
             self.queue.remove(id);
         }
+    }
+
+    /// A sequence that has just become longer than the model's first context is read again from its beginning: nothing that
+    /// was computed for it, or shared with it, is what it needs now.
+    fn stretch(&mut self, index: usize, before: u32) {
+        let limit = self.limits.stretched_beyond;
+        if before > limit || self.running[index].len() <= limit {
+            return;
+        }
+        let mut sequence = self.running.remove(index);
+        self.give_back(&mut sequence);
+        sequence.prefix = sequence.prefix.stretched();
+        sequence.keys.clear();
+        self.running.insert(index, sequence);
     }
 
     /// Gives a sequence's pages back. What they hold stays in the tree as long as there is room.

@@ -130,7 +130,11 @@ impl Scheduler {
         if end < sequence.len() {
             return 0;
         }
-        let last = sequence.tokens_max.saturating_sub(1).max(end);
+        let mut last = sequence.tokens_max.saturating_sub(1).max(end);
+        if end <= self.limits.stretched_beyond {
+            // Beyond it the same tokens are computed in another way.
+            last = last.min(self.limits.stretched_beyond);
+        }
         let mut draft = sequence.draft.min(left).min(last - end);
         while draft > 0 && pages_for(end + draft) > self.running[index].pages.len() as u32 {
             let Some(page) = (if self.room() > 0 { self.pages.take() } else { None }) else {

@@ -189,10 +189,14 @@ fn check(family: Family, block_type: BlockType) {
     let path = dir.path().join("model");
     let shape = Shape::tiny(family, block_type);
     std::fs::write(&path, shape.gguf()).unwrap();
-    let requests = requests(shape.vocab() as u32);
+    check_model(family.name(), &path, shape.vocab() as u32);
+}
+
+fn check_model(family: &str, path: &std::path::Path, vocab: u32) {
+    let requests = requests(vocab);
     let free = SchedulerLimits { pages_max: 2000, idle_pages_max: 1000, ..SchedulerLimits::default() };
     let by_itself = SchedulerLimits { sequences_max: 1, share: false, draft_tokens_max: 0, ..free };
-    let want = alone(&mut engine(&path, 1, by_itself), &requests);
+    let want = alone(&mut engine(path, 1, by_itself), &requests);
     let bytes: usize =
         want.iter().map(|told| told.logprobs.len() + told.text.len() + 4 * told.tokens.len()).sum();
 
@@ -210,7 +214,7 @@ fn check(family: Family, block_type: BlockType) {
         (1, "pieces as the clock says", SchedulerLimits { step_time: Duration::from_micros(700), ..free }),
     ];
     for (threads, what, limits) in rows {
-        let mut engine = engine(&path, threads, limits);
+        let mut engine = engine(path, threads, limits);
         let ours = together(&mut engine, &requests, 900);
         let differing = ours
             .iter()
@@ -223,10 +227,10 @@ fn check(family: Family, block_type: BlockType) {
         let cached: u32 = ours.iter().map(|told| told.cached).sum();
         let guessed = ours.iter().map(|told| told.guessed).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         println!(
-            "{family:?} {what}: {differing} of {REQUESTS} differ ({bytes} bytes); {cached} cached, guesses made and \
+            "{family} {what}: {differing} of {REQUESTS} differ ({bytes} bytes); {cached} cached, guesses made and \
              right {guessed:?}, {counts:?}"
         );
-        assert_eq!(differing, 0, "{family:?}: {what}");
+        assert_eq!(differing, 0, "{family}: {what}");
         assert_eq!(cached > 0, limits.share, "{what}");
         // Otherwise the row does not test what it says.
         assert!(limits.pages_max > 100 || counts.preempted > 0, "{what}: {counts:?}");
@@ -244,6 +248,65 @@ fn answers_of_llama_are_the_same_alone_and_together() {
 #[test]
 fn answers_of_gemma_with_its_windows_are_the_same_alone_and_together() {
     check(Family::Gemma3, BlockType::F32);
+}
+
+#[test]
+fn answers_of_a_model_with_two_sets_of_frequencies_are_the_same_alone_and_together() {
+    let dir = tempfile::tempdir().unwrap();
+    seeded::checkpoint::write_tiny(dir.path(), "F32", 64, 1).unwrap();
+    let config = dir.path().join("config.json");
+    let mut settings: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let factors = |slope: f64| (0..8).map(|i| 1.0 + slope * f64::from(i)).collect::<Vec<f64>>();
+    settings["rope_scaling"] = serde_json::json!({
+        "rope_type": "longrope", "short_factor": factors(0.1), "long_factor": factors(0.7),
+        "original_max_position_embeddings": 40
+    });
+    std::fs::write(&config, settings.to_string()).unwrap();
+    let loaded = engine(dir.path(), 1, SchedulerLimits::default());
+    assert_eq!(loaded.loaded().model.stretched_beyond(), 40);
+    check_model("longrope", dir.path(), 288);
+}
+
+/// The prompt lies within the context that the model was first trained for, the answer crosses its end: there transformers
+/// computes all again by the other frequencies.
+#[test]
+fn an_answer_that_outgrows_the_first_context_is_that_of_transformers() {
+    let goldens = std::path::Path::new("../../tests/conformance/families/goldens");
+    let golden = std::fs::read(goldens.join("phi3-within.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
+    let tokenizer = std::fs::read_to_string(goldens.join("tokenizer.json")).unwrap();
+    let number = |value: &serde_json::Value| value.as_f64().unwrap() as f32;
+    let ids = |key: &str| -> Vec<u32> {
+        golden[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
+    let tensors = golden["tensors"].as_object().unwrap().iter().map(|(name, described)| {
+        let shape = described[0].as_array().unwrap().iter().map(|extent| extent.as_u64().unwrap() as usize);
+        let (name, shape) = (name.clone(), shape.collect());
+        let (spread, centre) = (number(&described[1]), number(&described[2]));
+        seeded::checkpoint::Tensor { name, shape, spread, centre }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let (config, kept_as) = (golden["config"].to_string(), golden["type"].as_str().unwrap());
+    seeded::checkpoint::write(dir.path(), &config, &tokenizer, kept_as, &tensors.collect::<Vec<_>>())
+        .unwrap();
+    let (prompt, written) = (ids("tokens"), ids("written"));
+    let beyond = engine(dir.path(), 1, SchedulerLimits::default()).loaded().model.stretched_beyond() as usize;
+    assert!(prompt.len() < beyond && beyond < prompt.len() + written.len());
+    let mut request = Request::new("tiny", Input::Tokens(prompt.clone()));
+    request.limits.new_tokens_max = Some(written.len() as u32);
+    request.sampling = Sampling { temperature: Some(0.0), repeat_penalty: Some(1.0), ..Sampling::default() };
+    for limits in [
+        SchedulerLimits::default(),
+        SchedulerLimits { draft_tokens_max: 100, ..SchedulerLimits::default() },
+        SchedulerLimits { share: false, draft_tokens_max: 0, ..SchedulerLimits::default() },
+    ] {
+        let mut engine = engine(dir.path(), 1, limits);
+        for _ in 0..2 {
+            let told = submit(&mut engine, &request, usize::MAX, 0);
+            run(&mut engine);
+            assert_eq!(told.lock().unwrap().tokens, [&prompt[..], &written].concat());
+        }
+    }
 }
 
 #[test]

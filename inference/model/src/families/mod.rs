@@ -86,6 +86,7 @@ fn shaped(
         experts: None,
         latent: None,
         ropes: vec![rope],
+        stretched: None,
         layers: vec![Layer::PLAIN; shape.layers],
         shape,
     })

@@ -7,23 +7,45 @@ use kernels::Compute;
 
 use super::{Expert, Experts, FeedForward, LayerWeights, Linear, Loader, Norm, Projections};
 use crate::error::ModelError;
-use crate::shape::{ExpertsPlan, Order, Plan, QueryNorms, Reader, Shape};
+use crate::families;
+use crate::shape::{ExpertsPlan, Order, Plan, QueryNorms, Reader, Shape, Stretched};
 
 impl<C: Compute> Loader<'_, C> {
-    /// By what rotary frequencies are divided, and the tensor that says so. Of models with two sets of them, the long one is
-    /// taken where the model's context is longer than the one it was first trained for.
-    pub(super) fn rope_factors(
-        &self,
-        reader: Reader<'_>,
-    ) -> Result<Option<(&'static str, Vec<f32>)>, ModelError> {
-        let long = reader.size("context_length", 1 << 30)?
-            > reader.size("rope.scaling.original_context_length", 1 << 30)?;
-        let name = match self.file.tensor("rope_factors_long.weight") {
-            Some(_) if long => "rope_factors_long.weight",
-            Some(_) => "rope_factors_short.weight",
-            None => "rope_freqs.weight",
+    /// The plan of the model, its rotary frequencies divided by what its tensors say. Of two sets of factors (LongRoPE) the long
+    /// one is for sequences that are longer than the context the model was first trained for, as transformers has it; some
+    /// files have it alone.
+    pub(super) fn plan(&self, reader: Reader<'_>) -> Result<Plan, ModelError> {
+        let (short, long) = ("rope_factors_short.weight", "rope_factors_long.weight");
+        let there = |name: &str| self.file.tensor(name).is_some();
+        if !there(short) {
+            return self.plan_by(reader, if there(long) { long } else { "rope_freqs.weight" });
+        }
+        let plan = self.plan_by(reader, short)?;
+        let first = reader.size("rope.scaling.original_context_length", 1 << 30)?;
+        let Some(beyond) = first.map(|first| first as u32).filter(|first| *first < plan.shape.context_tokens)
+        else {
+            return Ok(plan);
         };
-        Ok(self.values(name)?.map(|factors| (name, factors)))
+        if !there(long) {
+            return Ok(plan);
+        }
+        let rope = self.plan_by(reader, long)?.ropes.swap_remove(0);
+        Ok(Plan { stretched: Some(Stretched { rope, beyond }), ..plan })
+    }
+
+    /// The plan by the factors of one tensor, if it is there.
+    fn plan_by(&self, reader: Reader<'_>, name: &str) -> Result<Plan, ModelError> {
+        let plan = families::plan(reader, None)?;
+        let Some(factors) = self.values(name)? else { return Ok(plan) };
+        if factors.len() != plan.shape.rope_width / 2 {
+            let (found, wanted) = (vec![factors.len()], vec![plan.shape.rope_width / 2]);
+            return Err(ModelError::TensorShape { name: name.to_owned(), found, wanted });
+        }
+        if factors.iter().any(|factor| *factor <= 0.0) {
+            let (value, why) = (format!("{factors:?}"), "frequency factors must be positive");
+            return Err(ModelError::Value { key: name.to_owned(), value, why });
+        }
+        families::plan(reader, Some(&factors))
     }
 
     pub(crate) fn linear(

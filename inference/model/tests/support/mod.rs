@@ -19,7 +19,7 @@ pub(crate) fn states(cpu: &mut Cpu, model: &Model<Cpu>, tokens: &[u32], kv_type:
     let batch = Batch {
         tokens: tokens.to_vec(),
         positions: (0..tokens.len() as u32).collect(),
-        spans: vec![Span { rows: 0..tokens.len(), pages: ids }],
+        spans: vec![Span { rows: 0..tokens.len(), pages: ids, stretched: model.stretches(tokens.len()) }],
         outputs: (0..tokens.len() as u32).collect(),
     };
     let mut out = Vec::new();
@@ -40,13 +40,13 @@ pub(crate) fn logits(
     let ids: Vec<u32> = (0..tokens.len().div_ceil(PAGE_TOKENS) as u32).rev().collect();
     cpu.ensure_pages(&mut pages, &ids);
     let mut space = model.workspace(cpu);
-    let mut all = Vec::new();
+    let (mut all, stretched) = (Vec::new(), model.stretches(tokens.len()));
     for (index, chunk) in tokens.chunks(piece).enumerate() {
         let start = (index * piece) as u32;
         let batch = Batch {
             tokens: chunk.to_vec(),
             positions: (start..start + chunk.len() as u32).collect(),
-            spans: vec![Span { rows: 0..chunk.len(), pages: ids.clone() }],
+            spans: vec![Span { rows: 0..chunk.len(), pages: ids.clone(), stretched }],
             outputs: (0..chunk.len() as u32).collect(),
         };
         let mut out = Vec::new();
