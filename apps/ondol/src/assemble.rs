@@ -66,6 +66,7 @@ pub(crate) fn host(
         threads: threads.or(settings.threads),
         context_tokens: settings.context_tokens,
         kv_type: settings.kv_type,
+        fast_prefill: settings.fast_prefill,
         keep_alive: settings.keep_alive.unwrap_or(standard.keep_alive),
         models_max: if models == Models::One { 1 } else { several },
         prefix_cache_bytes: settings.prefix_cache_bytes,

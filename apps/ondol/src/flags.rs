@@ -42,6 +42,9 @@ pub(crate) struct Global {
     /// Quantise models in F32, F16 or BF16 while they are loaded, for example to q4_k_m
     #[arg(long, global = true, value_name = "TYPE")]
     pub quant: Option<String>,
+    /// Read prompts faster, with weights rounded once more
+    #[arg(long, global = true)]
+    pub fast_prefill: bool,
 }
 
 #[derive(Debug, Subcommand)]

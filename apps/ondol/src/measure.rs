@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub kernels: Option<String>,
     /// How keys and values are kept.
     pub kv_type: KvType,
+    /// Whether prompts are read with weights rounded once more.
+    pub fast_prefill: bool,
 }
 
 /// What was found. Also what an engine beside ours prints for `cargo xtask bench peers`, as far as it knows.
@@ -49,6 +51,7 @@ pub(crate) struct Figures {
     pub model: String,
     pub kernels: &'static str,
     pub kv_type: &'static str,
+    pub fast_prefill: bool,
     pub threads: usize,
     pub weight_bytes: u64,
     /// Bytes of weights that a decode step reads.
@@ -139,6 +142,7 @@ pub(crate) fn run(
         located.open(plan.threads).with_context(|| format!("cannot read {}", located.path.display()))?;
     let began = Instant::now();
     let mut compute = Cpu::with_level(plan.threads, level);
+    compute.requantise_prompts(plan.fast_prefill);
     let options = LoadOptions { kv_type: plan.kv_type, memory_bytes: None, context_tokens: None };
     let loaded = Loaded::load_kept(located, options, packed, &mut compute)?;
     let load = began.elapsed();
@@ -167,6 +171,7 @@ pub(crate) fn run(
         model,
         kernels: level.name(),
         kv_type: plan.kv_type.name(),
+        fast_prefill: plan.fast_prefill,
         threads: bench.compute.threads(),
         weight_bytes: loaded.model.weight_bytes(),
         streamed_bytes: bench.streamed_bytes,
@@ -411,6 +416,7 @@ mod tests {
             threads: 2,
             kernels: None,
             kv_type: KvType::F16,
+            fast_prefill: false,
         }
     }
 

@@ -66,6 +66,8 @@ pub(crate) struct Settings {
     pub packed_bytes_max: Option<u64>,
     /// How keys and values of past tokens are kept.
     pub kv_type: KvType,
+    /// Whether prompts are read with weights rounded once more.
+    pub fast_prefill: bool,
     /// How models are quantised while they are loaded; required where a flag says so.
     pub quant: Option<Quant>,
     /// Certificate authorities that are trusted beside the system's.
@@ -169,6 +171,7 @@ impl Settings {
             history: !env.switch("ONDOL_NOHISTORY", "OLLAMA_NOHISTORY"),
             offline: global.offline || env.switch("ONDOL_OFFLINE", "ONDOL_OFFLINE"),
             kv_type: env.kv_type(global.kv_type.as_deref())?,
+            fast_prefill: global.fast_prefill || env.switch("ONDOL_FAST_PREFILL", "ONDOL_FAST_PREFILL"),
             quant: env.quant(global.quant.as_deref())?,
             kv_spill_bytes_max: env.kv_spill()?,
             packed_bytes_max: env.packed_cache(global.packed_cache.as_deref())?,

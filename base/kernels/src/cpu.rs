@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use crate::arch::loops::MatmulTask;
 use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
+use crate::arch::requantised::Line;
 use crate::arch::{self, Level};
 use crate::blocks::BlockType;
 use crate::compute::{
@@ -113,8 +114,7 @@ impl Cpu {
 
     /// `offset_bits` of 0 takes any blocks, since its kernels do not look at their offsets.
     fn quantise(&self, x: &mut Rows, offset_bits: u32) {
-        let same = !x.blocks_in_spans && (offset_bits == 0 || offset_bits == x.blocks_offset_bits);
-        if x.blocks_valid && same {
+        if x.blocks_valid && (offset_bits == 0 || offset_bits == x.blocks_offset_bits) {
             return;
         }
         // Q6_K stands beside the types without an offset in most mixtures.
@@ -149,7 +149,7 @@ impl Cpu {
             quantise(token, len, blocks);
             (token, rest) = (token + len, after);
         }
-        (x.blocks_valid, x.blocks_in_spans) = (true, false);
+        x.blocks_valid = true;
     }
 
     /// The instruction set in use.
@@ -219,8 +219,9 @@ pub struct Rows {
     /// The same in int8, in tiles of tokens; made when the first packed matrix asks for it.
     blocks: Vec<Block>,
     blocks_valid: bool,
-    /// They are for the form that rounds weights once more.
-    blocks_in_spans: bool,
+    /// The same for the form that rounds weights once more.
+    lines: Vec<Line>,
+    lines_valid: bool,
     /// The same as words of `arch::panels`, made when the first matrix in panels asks for it.
     words: Vec<f32>,
     words_valid: bool,
@@ -245,7 +246,12 @@ impl Rows {
             self.data.resize(len, 0.0);
         }
         self.rows = rows;
-        (self.blocks_valid, self.words_valid) = (false, false);
+        self.changed();
+    }
+
+    /// What was made of the numbers is theirs no more.
+    fn changed(&mut self) {
+        (self.blocks_valid, self.words_valid, self.lines_valid) = (false, false, false);
     }
 
     fn used(&self) -> &[f32] {
@@ -253,7 +259,7 @@ impl Rows {
     }
 
     fn used_mut(&mut self) -> &mut [f32] {
-        (self.blocks_valid, self.words_valid) = (false, false);
+        self.changed();
         &mut self.data[..self.rows * self.stride]
     }
 
@@ -264,7 +270,7 @@ impl Rows {
     }
 
     fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        (self.blocks_valid, self.words_valid) = (false, false);
+        self.changed();
         &mut self.data[row * self.stride..][..self.width]
     }
 

@@ -59,6 +59,9 @@ pub struct HostConfig {
     /// Tokens of a step, guesses of the next ones included, up to which guesses are made; 0: none.
     pub draft_tokens_max: u32,
     pub kv_type: KvType,
+    /// Whether prompts are read with weights rounded once more: faster, and without the promise that answers have the same
+    /// bits whatever is computed beside them.
+    pub fast_prefill: bool,
     /// How exactly encoders multiply.
     pub encoder_products: Products,
     /// Bytes of memory that are free now; `None`: not known. Asked while no model is loaded.
@@ -84,6 +87,7 @@ impl Default for HostConfig {
             prefix_cache_bytes: None,
             draft_tokens_max: 8,
             kv_type: KvType::F16,
+            fast_prefill: false,
             encoder_products: Products::default(),
             memory_free: || None,
             fresh_seed: || 0,

@@ -19,6 +19,7 @@ pub(crate) fn run(context: &Context, flags: &BenchFlags) -> anyhow::Result<()> {
         threads: flags.threads.map(usize::from).or(context.settings.threads).unwrap_or(cores),
         kernels: flags.kernels.clone(),
         kv_type: context.settings.kv_type,
+        fast_prefill: context.settings.fast_prefill,
     };
     let language = context.settings.language;
     let packed = context.packed.reader();
@@ -98,6 +99,7 @@ mod tests {
             model: "smollm2".to_owned(),
             kernels: "avx2",
             kv_type: "f16",
+            fast_prefill: false,
             threads: 2,
             weight_bytes: 98_000_000,
             streamed_bytes: 98_000_000,

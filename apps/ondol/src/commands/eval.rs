@@ -17,6 +17,7 @@ use kernels::{Cpu, KvType};
 use serde::Deserialize;
 
 use crate::commands::Context;
+use crate::settings::Settings;
 
 /// Tokens of a window, where nobody says otherwise.
 const WINDOW_TOKENS: usize = 512;
@@ -126,15 +127,16 @@ impl Tally {
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let Measure::Ppl(arguments) = &arguments.measure;
     let source = context.model_source(&arguments.model)?;
-    measure(&source, context.packed.reader().as_deref(), arguments, context.settings.kv_type)
+    measure(&source, context.packed.reader().as_deref(), arguments, &context.settings)
 }
 
 fn measure(
     source: &Arc<dyn ModelSource>,
     packed: Option<&dyn PackedStore>,
     arguments: &Perplexity,
-    kv_type: KvType,
+    settings: &Settings,
 ) -> anyhow::Result<()> {
+    let kv_type = settings.kv_type;
     let text = std::fs::read_to_string(&arguments.text)
         .with_context(|| format!("cannot read {}", arguments.text.display()))?;
     let end = arguments.characters.and_then(|count| text.char_indices().nth(count));
@@ -143,6 +145,7 @@ fn measure(
     let located = source.locate(&arguments.model)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut compute = Cpu::new(cores);
+    compute.requantise_prompts(settings.fast_prefill);
     let options = LoadOptions { kv_type, memory_bytes: None, context_tokens: None };
     let loaded = Loaded::load_kept(located, options, packed, &mut compute)?;
     let trained = loaded.model.shape().context_tokens as usize;

@@ -276,6 +276,7 @@ fn check(
         threads: rates.threads,
         kernels: None,
         kv_type: context.settings.kv_type,
+        fast_prefill: false,
     };
     let mut before = rates.clone();
     let mut steadiest: Option<(Vec<Checked>, f64)> = None;

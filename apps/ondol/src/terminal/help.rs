@@ -13,6 +13,7 @@ const KOREAN: &[(&str, &str)] = &[
     ("ondol offline", "네트워크를 쓰지 않습니다"),
     ("ondol packed_cache", "다음 시작을 위해 재배열한 가중치를 보관합니다: on, off 또는 크기 한도 (예: 20G)"),
     ("ondol kv_type", "지난 토큰의 키와 값을 두는 형식: f16, q8_0, q4_0 또는 f32"),
+    ("ondol fast_prefill", "가중치를 한 번 더 반올림해 프롬프트를 더 빨리 읽습니다"),
     ("ondol quant", "F32, F16, BF16 모델을 불러오면서 양자화합니다 (예: q4_k_m)"),
     ("run", "모델을 실행합니다: 질문에 답하거나 대화합니다"),
     ("run model", "모델 이름, 또는 .gguf 파일이나 safetensors 폴더의 경로"),

@@ -19,6 +19,7 @@ pub(crate) mod loops;
 pub(crate) mod packed;
 pub(crate) mod pairs;
 pub(crate) mod panels;
+pub(crate) mod requantised;
 pub(crate) mod rows;
 pub(crate) mod within;
 #[cfg(target_arch = "x86_64")]
@@ -31,6 +32,7 @@ use lanes::Portable;
 use loops::MatmulTask;
 use packed::{Block, PackedTask};
 use panels::PanelTask;
+use requantised::{Line, Panel, RequantisedTask};
 use within::WithinTask;
 
 use crate::blocks::BlockType;
@@ -125,6 +127,15 @@ impl Level {
         }
     }
 
+    /// Whether `requantised` is faster than `packed`: where one instruction multiplies bytes of all sizes and adds them up.
+    pub(crate) const fn requantises(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni | Kind::Avx512 | Kind::Avx512Bf16 => true,
+            _ => false,
+        }
+    }
+
     /// For people.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -168,6 +179,7 @@ macro_rules! with_loops {
             fn loops::to_quants(kind: KvType, from: &[f32], quants: &mut [u8], scales: &mut [u16]);
             fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);
             fn packed::quantise(x: &[f32], shift: u32, tile: usize, out: &mut [Block]);
+            fn requantised::quantise_spans(x: &[f32], t: usize, len: usize, lines: &mut [Line]);
         }
     };
 }
@@ -221,5 +233,18 @@ pub(crate) fn encode(level: Level, kind: BlockType, input: &Input<'_>, out: &mut
             x86_64::encode(kind, input, out);
         },
         _ => encode_inline(kind, input, out),
+    }
+}
+
+/// [`requantised::requantised`] at the given level: of vectors only those that [`Level::requantises`] names.
+pub(crate) fn requantised(level: Level, task: &RequantisedTask<'_>, panel: &mut Panel, tile: &mut Tile<'_>) {
+    match level.0 {
+        // SAFETY: a level is only made after its features were detected on this machine.
+        #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni => unsafe { x86_64::requantised256(task, panel, tile) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 | Kind::Avx512Bf16 => unsafe { x86_64::requantised512(task, panel, tile) },
+        _ => requantised::requantised::<Portable>(task, panel, tile),
     }
 }

@@ -15,7 +15,6 @@
 use std::ops::Range;
 
 use super::rows::Rows;
-use crate::blocks::BlockType;
 use crate::codebooks::{IQ2_BYTES, IQ4_BYTES, MXFP4_BYTES, NF4_BYTES};
 use crate::pack::{GROUP, Group, Packed, STEP};
 use crate::pool::Tile;
@@ -58,27 +57,35 @@ pub(crate) struct PackedTask<'a> {
     pub tokens: usize,
 }
 
+/// Calls a loop over rows `R` with how the kind is read: `with_quants!(kind, run::<R>(task, tile))`.
+macro_rules! with_quants {
+    ($kind:expr, $name:ident::<$rows:ty>($($argument:expr),*)) => {
+        match $kind {
+            $crate::blocks::BlockType::Q4_0 => $name::<$rows, $crate::arch::packed::Q4_0>($($argument),*),
+            $crate::blocks::BlockType::Q4_1 => $name::<$rows, $crate::arch::packed::Q4_1>($($argument),*),
+            $crate::blocks::BlockType::Q5_0 => $name::<$rows, $crate::arch::packed::Q5_0>($($argument),*),
+            $crate::blocks::BlockType::Q5_1 => $name::<$rows, $crate::arch::packed::Q5_1>($($argument),*),
+            $crate::blocks::BlockType::Q8_0 => $name::<$rows, $crate::arch::packed::Q8_0>($($argument),*),
+            $crate::blocks::BlockType::Q2_K => $name::<$rows, $crate::arch::packed::Q2_K>($($argument),*),
+            $crate::blocks::BlockType::Q3_K => $name::<$rows, $crate::arch::packed::Q3_K>($($argument),*),
+            $crate::blocks::BlockType::Q4_K => $name::<$rows, $crate::arch::packed::Q4_K>($($argument),*),
+            $crate::blocks::BlockType::Q5_K => $name::<$rows, $crate::arch::packed::Q5_K>($($argument),*),
+            $crate::blocks::BlockType::Q6_K => $name::<$rows, $crate::arch::packed::Q6_K>($($argument),*),
+            $crate::blocks::BlockType::IQ2_XXS => $name::<$rows, $crate::arch::packed::Iq2Xxs>($($argument),*),
+            $crate::blocks::BlockType::IQ4_NL => $name::<$rows, $crate::arch::packed::Iq4Nl>($($argument),*),
+            $crate::blocks::BlockType::IQ4_XS => $name::<$rows, $crate::arch::packed::Iq4Xs>($($argument),*),
+            $crate::blocks::BlockType::MXFP4 => $name::<$rows, $crate::arch::packed::Mxfp4>($($argument),*),
+            $crate::blocks::BlockType::NF4 => $name::<$rows, $crate::arch::packed::Nf4>($($argument),*),
+            other => unreachable!("{} has no packed form", other.name()),
+        }
+    };
+}
+pub(crate) use with_quants;
+
 /// `out[t][r]` for the rows `r` = the tile's columns and the tokens `t` = its rows, which are all tokens.
 #[inline(always)]
 pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
-    match task.weights.format.kind() {
-        BlockType::Q4_0 => run::<R, Q4_0>(task, tile),
-        BlockType::Q4_1 => run::<R, Q4_1>(task, tile),
-        BlockType::Q5_0 => run::<R, Q5_0>(task, tile),
-        BlockType::Q5_1 => run::<R, Q5_1>(task, tile),
-        BlockType::Q8_0 => run::<R, Q8_0>(task, tile),
-        BlockType::Q2_K => run::<R, Q2_K>(task, tile),
-        BlockType::Q3_K => run::<R, Q3_K>(task, tile),
-        BlockType::Q4_K => run::<R, Q4_K>(task, tile),
-        BlockType::Q5_K => run::<R, Q5_K>(task, tile),
-        BlockType::Q6_K => run::<R, Q6_K>(task, tile),
-        BlockType::IQ2_XXS => run::<R, Iq2Xxs>(task, tile),
-        BlockType::IQ4_NL => run::<R, Iq4Nl>(task, tile),
-        BlockType::IQ4_XS => run::<R, Iq4Xs>(task, tile),
-        BlockType::MXFP4 => run::<R, Mxfp4>(task, tile),
-        BlockType::NF4 => run::<R, Nf4>(task, tile),
-        other => unreachable!("{} has no packed form", other.name()),
-    }
+    with_quants!(task.weights.format.kind(), run::<R>(task, tile));
 }
 
 /// Tiles of tokens outside, groups inside: a tile's activations stay in the first-level cache while the task's weights,
@@ -401,7 +408,7 @@ fn pair_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
 /// One f16 scale for each 32, and a fixed offset.
 macro_rules! half_scaled {
     ($name:ident, $bytes:literal, $quads:path, offset $bits:literal, wide $wide:literal) => {
-        struct $name;
+        pub(crate) struct $name;
 
         impl Quants for $name {
             const QUANTS_BYTES: usize = $bytes;
@@ -439,7 +446,7 @@ half_scaled!(Q8_0, 512, byte_quad::<R>, offset 7, wide true);
 half_scaled!(Iq4Nl, 256, level_quad::<R>, offset 7, wide true);
 
 /// Sixteen uneven levels, and an exponent for each 32.
-struct Mxfp4;
+pub(crate) struct Mxfp4;
 
 impl Quants for Mxfp4 {
     const QUANTS_BYTES: usize = 256;
@@ -470,7 +477,7 @@ impl Quants for Mxfp4 {
 }
 
 /// Sixteen uneven levels, an f16 scale for each 64.
-struct Nf4;
+pub(crate) struct Nf4;
 
 impl Quants for Nf4 {
     const QUANTS_BYTES: usize = 256;
@@ -498,7 +505,7 @@ impl Quants for Nf4 {
 /// An f16 scale and an f16 minimum for each 32; the minimum is added.
 macro_rules! half_scaled_with_minimum {
     ($name:ident, $bytes:literal, $quads:path) => {
-        struct $name;
+        pub(crate) struct $name;
 
         impl Quants for $name {
             const QUANTS_BYTES: usize = $bytes;
@@ -535,7 +542,7 @@ half_scaled_with_minimum!(Q5_1, 320, five_bit_quad::<R>);
 /// 6-bit scales and minima of eight steps, under an f16 each.
 macro_rules! super_scaled_with_minimum {
     ($name:ident, $bytes:literal, $quads:path) => {
-        struct $name;
+        pub(crate) struct $name;
 
         impl Quants for $name {
             const QUANTS_BYTES: usize = $bytes;
@@ -570,7 +577,7 @@ super_scaled_with_minimum!(Q4_K, 256, nibble_quad::<R>);
 super_scaled_with_minimum!(Q5_K, 320, five_bit_quad::<R>);
 
 /// Two bits; a 4-bit scale and minimum for each sixteen.
-struct Q2_K;
+pub(crate) struct Q2_K;
 
 impl Quants for Q2_K {
     const QUANTS_BYTES: usize = 128;
@@ -605,7 +612,7 @@ impl Quants for Q2_K {
 /// Signed scales of sixteen columns each under one f16, and a fixed offset.
 macro_rules! signed_halves {
     ($name:ident, $bytes:literal, $quads:path, offset $bits:literal) => {
-        struct $name;
+        pub(crate) struct $name;
 
         impl Quants for $name {
             const QUANTS_BYTES: usize = $bytes;
@@ -648,7 +655,7 @@ signed_halves!(Q6_K, 384, six_bit_quad::<R>, offset 5);
 signed_halves!(Q3_K, 192, three_bit_quad::<R>, offset 2);
 
 /// Sixteen uneven levels, a signed scale each 32 under one f16.
-struct Iq4Xs;
+pub(crate) struct Iq4Xs;
 
 impl Quants for Iq4Xs {
     const QUANTS_BYTES: usize = 256;
@@ -674,7 +681,7 @@ impl Quants for Iq4Xs {
 }
 
 /// Three levels as bit pairs and a sign for each; offset 64. An odd number of eighths is the scale of each 32.
-struct Iq2Xxs;
+pub(crate) struct Iq2Xxs;
 
 impl Quants for Iq2Xxs {
     const QUANTS_BYTES: usize = 192;

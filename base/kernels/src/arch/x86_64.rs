@@ -9,6 +9,7 @@ use super::lanes::Lanes;
 use super::loops::{self, MatmulTask};
 use super::packed::{self, Block, PackedTask, Quants};
 use super::panels::{self, PanelTask};
+use super::requantised::{self, Line, Panel, RequantisedTask, Rescale};
 use super::rows::Rows;
 use super::with_loops;
 use super::within::{self, WithinTask};
@@ -679,6 +680,84 @@ impl Rows for Avx512 {
     }
 }
 
+impl Rescale for Avx2<true> {
+    #[inline(always)]
+    fn twice(ints: Self::Ints) -> Self::Bytes {
+        // SAFETY: called only under AVX2; no memory is touched.
+        unsafe {
+            let twice = |ints| _mm256_blend_epi16::<0xAA>(ints, _mm256_slli_epi32::<16>(ints));
+            (twice(ints.0), twice(ints.1))
+        }
+    }
+
+    #[inline(always)]
+    fn rescaled(bytes: Self::Bytes, bits: u32, factor: Self::Bytes, constant: Self::Bytes) -> Self::Bytes {
+        // SAFETY: called only under AVX2; no memory is touched. The middle of the range becomes 0 by its top bit.
+        unsafe {
+            let (up, above) = (_mm_cvtsi32_si128(16 - bits as i32), _mm_cvtsi32_si128(8 - bits as i32));
+            let (top, odd) = (_mm256_set1_epi16(i16::MIN), _mm256_set1_epi16(-256));
+            let part = |bytes, factor, constant| {
+                let first = _mm256_xor_si256(_mm256_sll_epi16(bytes, up), top);
+                let second = _mm256_xor_si256(_mm256_sll_epi16(_mm256_and_si256(bytes, odd), above), top);
+                let first = _mm256_add_epi16(_mm256_mulhrs_epi16(first, factor), constant);
+                let second = _mm256_add_epi16(_mm256_mulhrs_epi16(second, factor), constant);
+                _mm256_or_si256(_mm256_and_si256(second, odd), _mm256_srli_epi16::<8>(first))
+            };
+            (part(bytes.0, factor.0, constant.0), part(bytes.1, factor.1, constant.1))
+        }
+    }
+
+    #[inline(always)]
+    fn put(bytes: Self::Bytes, to: &mut [u8; 64]) {
+        // SAFETY: called only under AVX2; the array holds both halves, and unaligned stores are allowed.
+        unsafe {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes.0);
+            _mm256_storeu_si256(to.as_mut_ptr().add(32).cast(), bytes.1);
+        }
+    }
+}
+
+impl Rescale for Avx512 {
+    #[inline(always)]
+    fn twice(ints: __m512i) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched.
+        unsafe { _mm512_mask_blend_epi16(0xAAAA_AAAA, ints, _mm512_slli_epi32::<16>(ints)) }
+    }
+
+    #[inline(always)]
+    fn rescaled(bytes: __m512i, bits: u32, factor: __m512i, constant: __m512i) -> __m512i {
+        // SAFETY: called only under AVX-512; no memory is touched. The middle of the range becomes 0 by its top bit;
+        // (odd & second) | (even & first) is one ternary operation, 0xCA.
+        unsafe {
+            let (up, above) = (_mm_cvtsi32_si128(16 - bits as i32), _mm_cvtsi32_si128(8 - bits as i32));
+            let (top, odd) = (_mm512_set1_epi16(i16::MIN), _mm512_set1_epi16(-256));
+            let first = _mm512_xor_si512(_mm512_sll_epi16(bytes, up), top);
+            let second = _mm512_xor_si512(_mm512_sll_epi16(_mm512_and_si512(bytes, odd), above), top);
+            let first = _mm512_add_epi16(_mm512_mulhrs_epi16(first, factor), constant);
+            let second = _mm512_add_epi16(_mm512_mulhrs_epi16(second, factor), constant);
+            _mm512_ternarylogic_epi32::<0xCA>(odd, second, _mm512_srli_epi16::<8>(first))
+        }
+    }
+
+    #[inline(always)]
+    fn put(bytes: __m512i, to: &mut [u8; 64]) {
+        // SAFETY: called only under AVX-512; the array is one register long, and unaligned stores are allowed.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes) }
+    }
+}
+
+/// [`requantised::requantised`] with AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2")]
+pub(super) fn requantised512(task: &RequantisedTask<'_>, panel: &mut Panel, tile: &mut Tile<'_>) {
+    requantised::requantised::<Avx512>(task, panel, tile);
+}
+
+/// The same with AVX-VNNI.
+#[target_feature(enable = "avxvnni,avx2,fma,f16c,bmi2")]
+pub(super) fn requantised256(task: &RequantisedTask<'_>, panel: &mut Panel, tile: &mut Tile<'_>) {
+    requantised::requantised::<Avx2<true>>(task, panel, tile);
+}
+
 /// How far ahead of the multiplication weights are asked for. Measured on Zen 5, one token, 300 MB of Q4_0 and Q4_K,
 /// GB/s of two cores: none 46 and 30; 6 KiB past the caches (NTA) 39 and 33, into them 54 and 36; 16 KiB into them 53 and
 /// 45; 40 KiB 52 and 39; 24 KiB into the second level only 51 and 41.
@@ -722,24 +801,24 @@ macro_rules! entries {
 
 pub(super) mod avx2 {
     use super::{
-        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, PanelTask, Part, Range,
-        Tile, WithinTask, attention, loops, packed, panels, with_loops, within,
+        AttentionTask, Avx2, Block, BlockType, Gate, KvType, Line, MatmulTask, PackedTask, PanelTask, Part,
+        Range, Tile, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
     };
     with_loops!(entries "avx2,fma,f16c,bmi2", Avx2<false>);
 }
 
 pub(super) mod avx_vnni {
     use super::{
-        AttentionTask, Avx2, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, PanelTask, Part, Range,
-        Tile, WithinTask, attention, loops, packed, panels, with_loops, within,
+        AttentionTask, Avx2, Block, BlockType, Gate, KvType, Line, MatmulTask, PackedTask, PanelTask, Part,
+        Range, Tile, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
     };
     with_loops!(entries "avxvnni,avx2,fma,f16c,bmi2", Avx2<true>);
 }
 
 pub(super) mod avx512 {
     use super::{
-        AttentionTask, Avx512, Block, BlockType, Gate, KvType, MatmulTask, PackedTask, PanelTask, Part,
-        Range, Tile, WithinTask, attention, loops, packed, panels, with_loops, within,
+        AttentionTask, Avx512, Block, BlockType, Gate, KvType, Line, MatmulTask, PackedTask, PanelTask, Part,
+        Range, Tile, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
     };
     with_loops!(entries "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2", Avx512);
 }

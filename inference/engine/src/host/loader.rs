@@ -82,6 +82,7 @@ impl Loader {
         let Shared { config, source, .. } = &*self.shared;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut compute = Cpu::new(config.threads.unwrap_or(cores).clamp(1, 256));
+        compute.requantise_prompts(config.fast_prefill);
         if self.room.reads_only {
             return self.load_encoder(compute, began);
         }
