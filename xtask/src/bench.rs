@@ -8,6 +8,7 @@ mod definition;
 mod embed;
 mod machine;
 mod programs;
+mod quantize;
 mod results;
 mod rounds;
 mod serve;
@@ -31,6 +32,7 @@ enum Kind {
     Serve,
     Speculate,
     Embed,
+    Quantize,
 }
 
 /// The command line after `bench`.
@@ -54,6 +56,8 @@ struct Options {
     engines: Vec<(String, String)>,
     /// The same for `serve`.
     servers: Vec<(String, String)>,
+    /// The same for `quantize`.
+    quantizers: Vec<(String, String)>,
     /// The model that guesses in `speculate`.
     draft: Option<PathBuf>,
 }
@@ -68,12 +72,13 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<bool> {
     measure(&programs, &options)
 }
 
-/// Every definition once, with the programs that the tests have built, and beside ours an engine given by its command:
-/// ours again.
+/// Every definition once, with the programs that the tests have built, and beside ours an engine and a quantiser given by their
+/// commands: ours again.
 pub(crate) fn try_all(root: &Path) -> Result<bool> {
     let again =
         "again={ondol} bench {model} --prefill {prompt_tokens} --decode {new_tokens} --batch {batch} --json";
-    let options = Options::parse(&["all", "--test", "--engine", again])?;
+    let quantizer = "again={ondol} quantize {model} {out} --type {type} --threads {threads} --force";
+    let options = Options::parse(&["all", "--test", "--engine", again, "--quantizer", quantizer])?;
     measure(&Programs::at(root, &options)?, &options)
 }
 
@@ -89,6 +94,7 @@ fn measure(programs: &Programs, options: &Options) -> Result<bool> {
             Kind::Serve => serve::run(programs, options, &results)?,
             Kind::Speculate => speculate::run(programs, options, &results)?,
             Kind::Embed => embed::run(programs, options, &results)?,
+            Kind::Quantize => quantize::run(programs, options, &results)?,
         };
     }
     println!("Results: {}", results.path().display());
@@ -111,10 +117,19 @@ impl Options {
             Some(&"serve") => vec![Kind::Serve],
             Some(&"speculate") => vec![Kind::Speculate],
             Some(&"embed") => vec![Kind::Embed],
-            Some(&"all") => {
-                vec![Kind::Kernels, Kind::Model, Kind::Peers, Kind::Serve, Kind::Speculate, Kind::Embed]
+            Some(&"quantize") => vec![Kind::Quantize],
+            Some(&"all") => vec![
+                Kind::Kernels,
+                Kind::Model,
+                Kind::Peers,
+                Kind::Serve,
+                Kind::Speculate,
+                Kind::Embed,
+                Kind::Quantize,
+            ],
+            _ => {
+                bail!("say what to measure: kernels, model, peers, serve, speculate, embed, quantize or all")
             }
-            _ => bail!("say what to measure: kernels, model, peers, serve, speculate, embed or all"),
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
@@ -128,11 +143,15 @@ impl Options {
                 "--kernels" => options.kernels = Some((*value()?).to_owned()),
                 "--draft" => options.draft = Some(value()?.into()),
                 "--python" => options.python = Some(value()?.into()),
-                "--engine" | "--server" => {
+                "--engine" | "--server" | "--quantizer" => {
                     let text = value()?;
                     let (name, command) =
                         text.split_once('=').with_context(|| format!("{word} wants NAME='COMMAND'"))?;
-                    let list = if *word == "--engine" { &mut options.engines } else { &mut options.servers };
+                    let list = match *word {
+                        "--engine" => &mut options.engines,
+                        "--server" => &mut options.servers,
+                        _ => &mut options.quantizers,
+                    };
                     list.push((name.to_owned(), command.to_owned()));
                 }
                 flag if flag.starts_with("--") => bail!("unknown flag {flag}"),
@@ -171,6 +190,7 @@ mod tests {
             built: false,
             engines: vec![("other".to_owned(), "run {model} -t {threads}".to_owned())],
             servers: Vec::new(),
+            quantizers: Vec::new(),
             draft: None,
         };
         assert_eq!(Options::parse(&words).unwrap(), expected);

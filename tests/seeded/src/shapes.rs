@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use half::f16;
 use kernels::BlockType;
 use weights::gguf::write::Writer;
 
@@ -19,7 +20,7 @@ use crate::{
     SEED,
     blocks::{fill_blocks, matrix},
     families::file_type,
-    random::{matrix_scale, numbers},
+    random::{SplitMix64, matrix_scale, numbers},
     vocabulary,
 };
 
@@ -45,6 +46,8 @@ pub struct RealShape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(non_camel_case_types, reason = "the field's own names: Q4_K_M is written so everywhere")]
 pub enum Recipe {
+    /// Nothing quantised: what a quantiser is given.
+    F16,
     Q4_0,
     Q4_K_M,
     Q8_0,
@@ -86,12 +89,13 @@ pub const SHAPES: [RealShape; 3] = [
 
 impl Recipe {
     /// Every recipe.
-    pub const ALL: [Self; 3] = [Self::Q4_0, Self::Q4_K_M, Self::Q8_0];
+    pub const ALL: [Self; 4] = [Self::F16, Self::Q4_0, Self::Q4_K_M, Self::Q8_0];
 
     /// The name used in file names.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::F16 => "F16",
             Self::Q4_0 => "Q4_0",
             Self::Q4_K_M => "Q4_K_M",
             Self::Q8_0 => "Q8_0",
@@ -101,6 +105,7 @@ impl Recipe {
     /// Of most tensors.
     const fn base(self) -> BlockType {
         match self {
+            Self::F16 => BlockType::F16,
             Self::Q4_0 => BlockType::Q4_0,
             Self::Q4_K_M => BlockType::Q4_K,
             Self::Q8_0 => BlockType::Q8_0,
@@ -110,6 +115,7 @@ impl Recipe {
     /// Of the head.
     const fn head(self) -> BlockType {
         match self {
+            Self::F16 => BlockType::F16,
             Self::Q4_0 | Self::Q4_K_M => BlockType::Q6_K,
             Self::Q8_0 => BlockType::Q8_0,
         }
@@ -282,11 +288,29 @@ fn fill(tensor: &Tensor, bytes: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut done = 0;
     while done < bytes {
         let len = piece.len().min(bytes - done);
-        fill_blocks(SEED, name, done, *block_type, matrix_scale(shape[0]), &mut piece[..len]);
+        let scale = matrix_scale(shape[0]);
+        match block_type {
+            BlockType::F16 => fill_halves(name, done / 2, scale, &mut piece[..len]),
+            _ => fill_blocks(SEED, name, done, *block_type, scale, &mut piece[..len]),
+        }
         out.write_all(&piece[..len])?;
         done += len;
     }
     Ok(())
+}
+
+/// Half-precision weights from this number of matrix `name` on: bell-shaped, as trained ones are, each the sum of the four
+/// quarters of a random number.
+fn fill_halves(name: &str, from: usize, scale: f32, out: &mut [u8]) {
+    let mut random = SplitMix64::of(SEED, name);
+    random.skip(from as u64);
+    let (halves, _) = out.as_chunks_mut::<2>();
+    for half in halves {
+        let bits = random.next();
+        let sum: u64 = [0, 16, 32, 48].iter().map(|shift| (bits >> shift) & 0xffff).sum();
+        let weight = (sum as f32 / 65_536.0 - 2.0) * scale;
+        *half = f16::from_f32(weight).to_le_bytes();
+    }
 }
 
 /// Blocks of random weights in the order of the file: what a matrix of `rows` rows of `row_len` is made of.
@@ -336,6 +360,7 @@ mod tests {
     fn sizes_are_those_of_real_files() {
         // Bytes of tensors, in MB, of the files that llama-quantize makes of models in these shapes.
         for (name, megabytes) in [
+            ("llama-1b-F16", 2472),
             ("llama-1b-Q4_0", 763),
             ("llama-1b-Q4_K_M", 800),
             ("llama-1b-Q8_0", 1313),
@@ -354,6 +379,23 @@ mod tests {
             (0..layers).filter(|layer| Recipe::Q4_K_M.sensitive(*layer, layers) == BlockType::Q6_K).count()
         };
         assert_eq!((more(16), more(32)), (8, 16));
+    }
+
+    #[test]
+    fn halves_are_numbers_of_the_spread_that_matrices_have() {
+        let mut bytes = vec![0; 2 * 65_536];
+        let (one, other) = bytes.split_at_mut(2 * 1000);
+        fill_halves("x", 0, 0.25, one);
+        fill_halves("x", 1000, 0.25, other);
+        let mut whole = vec![0; bytes.len()];
+        fill_halves("x", 0, 0.25, &mut whole);
+        assert_eq!(bytes, whole, "pieces join without a seam");
+        let (halves, _) = bytes.as_chunks::<2>();
+        let weights: Vec<f64> = halves.iter().map(|half| f16::from_le_bytes(*half).to_f64()).collect();
+        let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+        let variance = weights.iter().map(|weight| weight * weight).sum::<f64>() / weights.len() as f64;
+        // Of uniform numbers in [-s, s): s² / 3.
+        assert!(mean.abs() < 0.005 && (variance * 48.0 - 1.0).abs() < 0.03, "{mean} {variance}");
     }
 
     #[test]
