@@ -16,6 +16,7 @@ use std::ops::Range;
 use crate::arch::loops::MatmulTask;
 use crate::arch::packed::{Block, PackedTask, TILE, tile_len};
 use crate::arch::requantised::Line;
+use crate::arch::unpacked::Unpacked;
 use crate::arch::{self, Level};
 use crate::blocks::BlockType;
 use crate::compute::{
@@ -44,6 +45,7 @@ const SERIAL: usize = 16 * 1024;
 thread_local! {
     /// Scratch of each thread, so that a step allocates nothing once it is warm.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static UNPACKED: RefCell<Unpacked> = RefCell::new(Unpacked::default());
 }
 
 /// The CPU of this machine.
@@ -109,7 +111,9 @@ impl Cpu {
         let share = groups_a_task(groups, self.pool.threads(), bytes / weights.group_bytes());
         let shape = out.tiles(x.rows.max(1), share * GROUP);
         let level = self.level;
-        self.pool.for_tiles(out.used_mut(), shape, |mut tile| arch::packed(level, &task, &mut tile));
+        self.pool.for_tiles(out.used_mut(), shape, |mut tile| {
+            UNPACKED.with_borrow_mut(|memory| arch::packed(level, &task, memory, &mut tile));
+        });
     }
 
     /// `offset_bits` of 0 takes any blocks, since its kernels do not look at their offsets.
@@ -453,6 +457,23 @@ impl Compute for Cpu {
                         scratch.clear();
                         scratch.extend_from_slice(head);
                         arch::rms_norm(level, scratch, gain, epsilon, head);
+                    }
+                }
+            });
+        });
+    }
+
+    fn layer_norm_heads(&mut self, x: &mut Rows, head_width: usize, gain: &Vec<f32>, epsilon: f32) {
+        assert!(x.width == gain.len() && x.width.is_multiple_of(head_width), "heads of {head_width}");
+        let (level, shape) = (self.level, x.tiles(x.rows_a_task(), x.width));
+        self.pool.for_tiles(x.used_mut(), shape, |mut tile| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                for row in tile.rows() {
+                    let heads = tile.row(row).chunks_exact_mut(head_width);
+                    for (head, gain) in heads.zip(gain.chunks_exact(head_width)) {
+                        scratch.clear();
+                        scratch.extend_from_slice(head);
+                        arch::layer_norm(level, scratch, gain, None, epsilon, head);
                     }
                 }
             });

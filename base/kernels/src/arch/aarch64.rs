@@ -521,6 +521,17 @@ impl<const INTS: u8> Rows for Neon<INTS> {
     }
 
     #[inline(always)]
+    fn put(bytes: Self::Bytes, to: &mut [u8; 64]) {
+        // SAFETY: called only under NEON; each quarter is as long as the store.
+        unsafe {
+            let (quarters, _) = to.as_chunks_mut::<16>();
+            for (quarter, bytes) in quarters.iter_mut().zip(bytes) {
+                vst1q_u8(quarter.as_mut_ptr(), bytes);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn low(bytes: Self::Bytes) -> Self::Bytes {
         // SAFETY: called only under NEON; no memory is touched.
         unsafe { four!(i => vandq_u8(bytes[i], vdupq_n_u8(15))) }

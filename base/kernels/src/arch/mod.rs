@@ -21,6 +21,7 @@ pub(crate) mod pairs;
 pub(crate) mod panels;
 pub(crate) mod requantised;
 pub(crate) mod rows;
+pub(crate) mod unpacked;
 pub(crate) mod within;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -33,6 +34,7 @@ use loops::MatmulTask;
 use packed::{Block, PackedTask};
 use panels::PanelTask;
 use requantised::{Line, Panel, RequantisedTask};
+use unpacked::Unpacked;
 use within::WithinTask;
 
 use crate::blocks::BlockType;
@@ -177,7 +179,7 @@ macro_rules! with_loops {
             fn loops::unpack(kind: BlockType, bytes: &[u8], out: &mut [f32]);
             fn loops::to_f16(from: &[f32], to: &mut [u16]);
             fn loops::to_quants(kind: KvType, from: &[f32], quants: &mut [u8], scales: &mut [u16]);
-            fn packed::packed(task: &PackedTask<'_>, tile: &mut Tile<'_>);
+            fn packed::packed(task: &PackedTask<'_>, memory: &mut Unpacked, tile: &mut Tile<'_>);
             fn packed::quantise(x: &[f32], shift: u32, tile: usize, out: &mut [Block]);
             fn requantised::quantise_spans(x: &[f32], t: usize, len: usize, lines: &mut [Line]);
         }

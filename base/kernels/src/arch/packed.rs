@@ -15,6 +15,7 @@
 use std::ops::Range;
 
 use super::rows::Rows;
+use super::unpacked::{self, Unpacked};
 use crate::codebooks::{IQ2_BYTES, IQ4_BYTES, MXFP4_BYTES, NF4_BYTES};
 use crate::pack::{GROUP, Group, Packed, STEP};
 use crate::pool::Tile;
@@ -84,15 +85,18 @@ pub(crate) use with_quants;
 
 /// `out[t][r]` for the rows `r` = the tile's columns and the tokens `t` = its rows, which are all tokens.
 #[inline(always)]
-pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
-    with_quants!(task.weights.format.kind(), run::<R>(task, tile));
+pub(crate) fn packed<R: Rows>(task: &PackedTask<'_>, memory: &mut Unpacked, tile: &mut Tile<'_>) {
+    with_quants!(task.weights.format.kind(), run::<R>(task, memory, tile));
 }
 
 /// Tiles of tokens outside, groups inside: a tile's activations stay in the first-level cache while the task's weights,
 /// which fit the second level, pass by. The first tile waits for memory; from the second on, loads of activations are
 /// what is scarce, and two groups share them.
 #[inline(always)]
-fn run<R: Rows, F: Quants>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
+fn run<R: Rows, F: Quants>(task: &PackedTask<'_>, memory: &mut Unpacked, tile: &mut Tile<'_>) {
+    if R::UNPACKS && const { unpacked::gains::<F>() } && task.tokens >= unpacked::TOKENS_MIN {
+        return unpacked::run::<R, F>(task, memory, tile);
+    }
     let steps = task.weights.columns / STEP;
     let columns = tile.columns();
     let groups = columns.start / GROUP..columns.end.div_ceil(GROUP);
@@ -120,7 +124,11 @@ fn run<R: Rows, F: Quants>(task: &PackedTask<'_>, tile: &mut Tile<'_>) {
 }
 
 #[inline(always)]
-fn multiply_tile<R: Rows, F: Quants>(rows: &[Rows16<'_>; 1], part: &TokenTile<'_>, tile: &mut Tile<'_>) {
+pub(super) fn multiply_tile<R: Rows, F: Quants>(
+    rows: &[Rows16<'_>; 1],
+    part: &TokenTile<'_>,
+    tile: &mut Tile<'_>,
+) {
     match part.len {
         8 if R::TOKENS == 8 => multiply::<R, F, 8, 1>(rows, part, 0, tile),
         8 => {
@@ -135,17 +143,17 @@ fn multiply_tile<R: Rows, F: Quants>(rows: &[Rows16<'_>; 1], part: &TokenTile<'_
 
 /// A group, and where its outputs go.
 #[derive(Clone, Copy)]
-struct Rows16<'a> {
-    weights: Group<'a>,
+pub(super) struct Rows16<'a> {
+    pub weights: Group<'a>,
     /// First column in the output tile.
-    first: usize,
+    pub first: usize,
     /// Rows that exist: sixteen but for the last group.
     count: usize,
 }
 
 impl<'a> Rows16<'a> {
     #[inline(always)]
-    fn of(task: &PackedTask<'a>, group: usize, columns: &Range<usize>) -> Self {
+    pub(super) fn of(task: &PackedTask<'a>, group: usize, columns: &Range<usize>) -> Self {
         Self {
             weights: task.weights.group(group),
             first: group * GROUP - columns.start,
@@ -154,7 +162,7 @@ impl<'a> Rows16<'a> {
     }
 
     #[inline(always)]
-    fn store<R: Rows>(&self, sums: R, row: &mut [f32]) {
+    pub(super) fn store<R: Rows>(&self, sums: R, row: &mut [f32]) {
         let to = &mut row[self.first..self.first + self.count];
         if let Some(lanes) = to.first_chunk_mut() {
             return sums.store(lanes);
@@ -166,15 +174,15 @@ impl<'a> Rows16<'a> {
 }
 
 /// The blocks of some tokens.
-struct TokenTile<'a> {
+pub(super) struct TokenTile<'a> {
     /// `[column / 32][token]`.
-    blocks: &'a [Block],
+    pub blocks: &'a [Block],
     /// Tokens in the tile.
-    len: usize,
+    pub len: usize,
     /// The first of them.
-    token: usize,
+    pub token: usize,
     /// The first tile that meets these weights: they come from memory, and are asked for ahead of their use.
-    first: bool,
+    pub first: bool,
 }
 
 /// `G` groups with `T` tokens of a tile, from `from_token` on. Plain loops, no closures: those would not inherit the
@@ -347,6 +355,8 @@ pub(crate) trait Quants {
     const WIDE: bool = false;
     /// Bits of a quant, unless they are looked up.
     const BITS: u32 = (Self::QUANTS_BYTES / 64) as u32;
+    /// Quads are bytes as they lie in memory.
+    const PLAIN: bool = Self::QUANTS_BYTES == GROUP * STEP;
     /// Quants are stored with this power of two added; 0 for types that have minima instead.
     const OFFSET_BITS: u32;
 
@@ -436,7 +446,7 @@ macro_rules! half_scaled {
 }
 
 #[inline(always)]
-fn byte_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
+pub(super) fn byte_quad<R: Rows>(from: &[u8], q: usize) -> R::Bytes {
     R::bytes(line(from, q))
 }
 

@@ -35,7 +35,6 @@ pub(crate) trait Rescale: Rows {
     /// Each byte `u` below `2^bits` as the upper byte of `((u − 2^(bits − 1)) · 2^(16 − bits) · factor / 2¹⁵, rounded) + constant`,
     /// in 16 bits.
     fn rescaled(bytes: Self::Bytes, bits: u32, factor: Self::Bytes, constant: Self::Bytes) -> Self::Bytes;
-    fn put(bytes: Self::Bytes, to: &mut [u8; 64]);
 }
 
 /// The eight quads of 32 columns, at the beginning of a cache line: a load that crosses two takes two.
@@ -378,11 +377,6 @@ impl Rescale for Portable {
             *byte = ((product as i16).wrapping_add(of(&constant)) as u16 >> 8) as u8;
         }
         bytes
-    }
-
-    #[inline(always)]
-    fn put(bytes: [u8; 64], to: &mut [u8; 64]) {
-        *to = bytes;
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) trait Rows: Lanes {
     const REGISTERS: usize = 8;
 
     fn bytes(from: &[u8; 64]) -> Self::Bytes;
+    fn put(bytes: Self::Bytes, to: &mut [u8; 64]);
     /// The low nibble of each byte.
     fn low(bytes: Self::Bytes) -> Self::Bytes;
     /// The high nibble of each byte.
@@ -48,6 +49,8 @@ pub(crate) trait Rows: Lanes {
     ) {
         packed::step_sums::<Self, F, T, G>(quants, scales, blocks, sums);
     }
+    /// Whether quants are unpacked to bytes once for many tokens: where few tokens fit the registers at a time.
+    const UNPACKS: bool = false;
     fn floats(ints: Self::Ints) -> Self;
     /// To the nearest integer, ties to even; within i32.
     fn round(self) -> Self::Ints;
@@ -79,6 +82,11 @@ impl Rows for Portable {
     #[inline(always)]
     fn bytes(from: &[u8; 64]) -> [u8; 64] {
         *from
+    }
+
+    #[inline(always)]
+    fn put(bytes: [u8; 64], to: &mut [u8; 64]) {
+        *to = bytes;
     }
 
     #[inline(always)]

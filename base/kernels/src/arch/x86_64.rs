@@ -11,6 +11,7 @@ use super::packed::{self, Block, PackedTask, Quants};
 use super::panels::{self, PanelTask};
 use super::requantised::{self, Line, Panel, RequantisedTask, Rescale};
 use super::rows::Rows;
+use super::unpacked::Unpacked;
 use super::with_loops;
 use super::within::{self, WithinTask};
 use crate::blocks::BlockType;
@@ -288,6 +289,15 @@ impl<const VNNI: bool> Rows for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn put(bytes: Self::Bytes, to: &mut [u8; 64]) {
+        // SAFETY: called only under AVX2; the array holds both halves, and unaligned stores are allowed.
+        unsafe {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes.0);
+            _mm256_storeu_si256(to.as_mut_ptr().add(32).cast(), bytes.1);
+        }
+    }
+
+    #[inline(always)]
     fn low(bytes: Self::Bytes) -> Self::Bytes {
         // SAFETY: called only under AVX2; no memory is touched.
         unsafe {
@@ -372,7 +382,7 @@ impl<const VNNI: bool> Rows for Avx2<VNNI> {
         blocks: &[Block],
         sums: &mut [[Self; T]; G],
     ) {
-        if VNNI || (F::BITS > 4 && !F::WIDE && !F::HALVES) {
+        if VNNI || (F::BITS > 4 && !F::WIDE && !F::HALVES && !F::PLAIN) {
             return packed::step_sums::<Self, F, T, G>(quants, scales, blocks, sums);
         }
         for g in 0..G {
@@ -436,6 +446,8 @@ impl<const VNNI: bool> Rows for Avx2<VNNI> {
             (part(sum.0, bytes.0), part(sum.1, bytes.1))
         }
     }
+
+    const UNPACKS: bool = !VNNI;
 
     #[inline(always)]
     fn floats(ints: Self::Ints) -> Self {
@@ -544,6 +556,12 @@ impl Rows for Avx512 {
     fn bytes(from: &[u8; 64]) -> __m512i {
         // SAFETY: called only under AVX-512; the array is one register long, and unaligned loads are allowed.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn put(bytes: __m512i, to: &mut [u8; 64]) {
+        // SAFETY: called only under AVX-512; the array is one register long, and unaligned stores are allowed.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes) }
     }
 
     #[inline(always)]
@@ -706,15 +724,6 @@ impl Rescale for Avx2<true> {
             (part(bytes.0, factor.0, constant.0), part(bytes.1, factor.1, constant.1))
         }
     }
-
-    #[inline(always)]
-    fn put(bytes: Self::Bytes, to: &mut [u8; 64]) {
-        // SAFETY: called only under AVX2; the array holds both halves, and unaligned stores are allowed.
-        unsafe {
-            _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes.0);
-            _mm256_storeu_si256(to.as_mut_ptr().add(32).cast(), bytes.1);
-        }
-    }
 }
 
 impl Rescale for Avx512 {
@@ -737,12 +746,6 @@ impl Rescale for Avx512 {
             let second = _mm512_add_epi16(_mm512_mulhrs_epi16(second, factor), constant);
             _mm512_ternarylogic_epi32::<0xCA>(odd, second, _mm512_srli_epi16::<8>(first))
         }
-    }
-
-    #[inline(always)]
-    fn put(bytes: __m512i, to: &mut [u8; 64]) {
-        // SAFETY: called only under AVX-512; the array is one register long, and unaligned stores are allowed.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes) }
     }
 }
 
@@ -802,7 +805,7 @@ macro_rules! entries {
 pub(super) mod avx2 {
     use super::{
         AttentionTask, Avx2, Block, BlockType, Gate, KvType, Line, MatmulTask, PackedTask, PanelTask, Part,
-        Range, Tile, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
+        Range, Tile, Unpacked, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
     };
     with_loops!(entries "avx2,fma,f16c,bmi2", Avx2<false>);
 }
@@ -810,7 +813,7 @@ pub(super) mod avx2 {
 pub(super) mod avx_vnni {
     use super::{
         AttentionTask, Avx2, Block, BlockType, Gate, KvType, Line, MatmulTask, PackedTask, PanelTask, Part,
-        Range, Tile, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
+        Range, Tile, Unpacked, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
     };
     with_loops!(entries "avxvnni,avx2,fma,f16c,bmi2", Avx2<true>);
 }
@@ -818,7 +821,7 @@ pub(super) mod avx_vnni {
 pub(super) mod avx512 {
     use super::{
         AttentionTask, Avx512, Block, BlockType, Gate, KvType, Line, MatmulTask, PackedTask, PanelTask, Part,
-        Range, Tile, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
+        Range, Tile, Unpacked, WithinTask, attention, loops, packed, panels, requantised, with_loops, within,
     };
     with_loops!(entries "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi2", Avx512);
 }
