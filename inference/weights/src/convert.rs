@@ -68,7 +68,9 @@ pub fn is_always_f32(tensor: &Tensor) -> bool {
 #[must_use]
 pub fn to_gguf(source: &Gguf, precision: Precision, threads: usize) -> Recast {
     let kinds = source.tensors().iter().map(|tensor| (precision.kind(tensor), tensor.elements()));
-    let file_type = file_type(kinds);
+    // What stays as it is keeps the name of its mix, which says more than the type of most weights.
+    let named = source.metadata().u32("general.file_type").ok().flatten();
+    let file_type = named.filter(|_| precision == Precision::Stored).or_else(|| file_type(kinds));
     Recast::new(source, Arc::new(precision), threads, |header| {
         if let Some(file_type) = file_type {
             header.u32("general.file_type", file_type);
@@ -100,6 +102,7 @@ pub fn file_type(kinds: impl Iterator<Item = (BlockType, usize)>) -> Option<u32>
         BlockType::IQ4_NL => 25,
         BlockType::IQ4_XS => 30,
         BlockType::BF16 => 32,
+        BlockType::NF4 => kernels::blocks::NF4_ID,
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use weights::Gguf;
 
 /// Name of a `general.file_type` number. Source: `llama_ftype` in llama.h of llama.cpp; gaps are retired types.
+/// NF4 is ours.
 pub(crate) fn file_type_name(number: u32) -> Option<&'static str> {
     Some(match number {
         0 => "F32",
@@ -40,6 +41,7 @@ pub(crate) fn file_type_name(number: u32) -> Option<&'static str> {
         36 => "TQ1_0",
         37 => "TQ2_0",
         38 => "MXFP4",
+        0x3446_4E4F => "NF4",
         _ => return None,
     })
 }
@@ -77,6 +79,13 @@ pub(crate) fn human_count(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_mixes_have_their_names() {
+        for mix in weights::quantize::Mix::all() {
+            assert_eq!(file_type_name(mix.file_type()), Some(mix.name()));
+        }
+    }
 
     #[test]
     fn counts_are_written_as_ollama_writes_them() {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
+use kernels::BlockType;
 use weights::convert::{self, Precision};
 use weights::recast::{RecastError, Written};
 
@@ -26,7 +27,7 @@ pub(crate) struct ConvertFlags {
     /// The GGUF file to write
     #[arg(long, short = 'o', value_name = "FILE")]
     pub output: std::path::PathBuf,
-    /// Type of the matrices: stored (as they are), f32, f16, bf16 or q8_0
+    /// Type of the matrices: stored (as they are), f32, f16, bf16 or q8_0; for other types --quant
     #[arg(long, value_name = "TYPE", default_value = "stored")]
     pub r#type: String,
     /// Replace the file if it is there
@@ -42,17 +43,32 @@ pub(crate) fn run(context: &Context, flags: &ConvertFlags) -> anyhow::Result<()>
     let precision = Precision::parse(&flags.r#type)
         .ok_or_else(|| invalid_setting(language, "--type", &flags.r#type, Message::WantedPrecision))?;
     let path = assemble::source_path(context, &flags.source)?;
-    let source = weights::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = flags.threads.map(usize::from).or(context.settings.threads).unwrap_or(cores);
+    // The variable is for models that are run: only the flag means this file.
+    let quant = context.settings.quant.filter(|quant| quant.required);
+    if quant.is_some() && precision != Precision::Stored {
+        return Err(Failure::new(context.terminal.say(Message::QuantOrType, &[])).into());
+    }
+    let source =
+        weights::open_as(&path, quant, threads).with_context(|| format!("cannot read {}", path.display()))?;
     let recast = convert::to_gguf(&source, precision, threads);
     write(context, &flags.output, recast.size_bytes(), flags.force, |out, told| recast.write(out, told))?;
+    warn_of_own_types(context, &flags.output, recast.tensors().map(|(_, kind)| kind));
     let values = [
         ("path", &*flags.output.display().to_string()),
         ("size", &*units::bytes(recast.size_bytes())),
         ("count", &*recast.tensors().count().to_string()),
     ];
     Ok(output::print(&format!("{}\n", context.terminal.say(Message::Converted, &values)))?)
+}
+
+/// Says that a file has types which no other program reads.
+pub(crate) fn warn_of_own_types(context: &Context, path: &Path, kinds: impl Iterator<Item = BlockType>) {
+    if let Some(kind) = kinds.into_iter().find(|kind| kind.is_ours()) {
+        let values = [("types", kind.name()), ("path", &*path.display().to_string())];
+        context.terminal.note(Message::OnlyOursWarning, &values);
+    }
 }
 
 /// Writes a model that is made anew to its file, showing how far it is; Ctrl-C ends it, and leaves nothing.

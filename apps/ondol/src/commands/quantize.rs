@@ -25,7 +25,7 @@ pub(crate) struct QuantizeFlags {
     pub source: String,
     /// The GGUF file to write
     pub output: PathBuf,
-    /// Mix of types, for example Q4_K_M or Q8_0
+    /// Mix of types, for example Q4_K_M or Q8_0; NF4 is read by Ondol only
     #[arg(long, short = 't', value_name = "TYPE")]
     pub r#type: String,
     /// What errors in each column count: an importance matrix, or a text to make one of
@@ -74,6 +74,7 @@ pub(crate) fn run(context: &Context, flags: &QuantizeFlags) -> anyhow::Result<()
     let threads = flags.threads.map(usize::from).or(context.settings.threads).unwrap_or(cores);
     let work = Quantization::new(&source, Options { mix, keep, imatrix, threads })?;
     warn_of_low_sources(context, &work);
+    convert::warn_of_own_types(context, &flags.output, work.tensors().map(|(_, kind)| kind));
     let size = work.size_bytes();
     let tensors =
         convert::write(context, &flags.output, size, flags.force, |out, told| work.write(out, told))?;

@@ -2,6 +2,7 @@
 //! Of a model that is not here, what the catalogue knows.
 
 use engine::LocatedModel;
+use kernels::BlockType;
 use registry::{Catalogue, CatalogueEntry, ModelName};
 
 use crate::assemble;
@@ -83,6 +84,12 @@ fn only_in_the_catalogue(library: &Library, model: &str) -> anyhow::Result<Optio
     Ok(Catalogue::embedded().find(&name).cloned())
 }
 
+/// The name of a quantisation, and that no other program reads it where that is so.
+fn quantization(language: Language, name: &str) -> String {
+    let is_ours = BlockType::ALL.into_iter().any(|kind| kind.is_ours() && kind.name() == name);
+    if is_ours { say(language, Message::OnlyOurs, &[("quantization", name)]) } else { name.to_owned() }
+}
+
 /// The overview; also `/show info`.
 pub(crate) fn screen(language: Language, shown: &Shown, verbose: bool) -> String {
     let title = |message| say(language, message, &[]);
@@ -93,7 +100,7 @@ pub(crate) fn screen(language: Language, shown: &Shown, verbose: bool) -> String
         row(Message::RowParameters, shown.parameter_size.clone()),
         row(Message::RowContextLength, number(shown.context_length)),
         row(Message::RowEmbeddingLength, number(shown.embedding_length)),
-        row(Message::RowQuantization, shown.quantization.clone()),
+        row(Message::RowQuantization, quantization(language, &shown.quantization)),
         row(Message::RowMemory, shown.memory.clone()),
     ];
     model.retain(|(_, value)| !value.is_empty());

@@ -435,12 +435,12 @@ impl Mix {
 
 /// The type itself, or the one that stands in where rows are not whole superblocks.
 fn fitting(kind: BlockType, columns: usize) -> BlockType {
-    use BlockType::{F16, IQ2_XXS, IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+    use BlockType::{F16, IQ2_XXS, IQ4_NL, IQ4_XS, NF4, Q2_K, Q3_K, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
     if columns.is_multiple_of(kind.block_len()) {
         return kind;
     }
     let other = match kind {
-        Q2_K | Q3_K | IQ2_XXS | IQ4_XS => IQ4_NL,
+        Q2_K | Q3_K | IQ2_XXS | IQ4_XS | NF4 => IQ4_NL,
         Q4_K => Q5_0,
         Q5_K => Q5_1,
         Q6_K => Q8_0,
@@ -546,7 +546,7 @@ mod tests {
     #[test]
     fn quantisations_that_nobody_knows_are_not_reckoned() {
         assert!(Mix::named("Q9_K_XL").is_none());
-        for name in ["Q4_K_M", "q4_k_s", "Q3_K_L", "Q2_K", "IQ4_XS", "F16", "Q8_0", "MXFP4"] {
+        for name in ["Q4_K_M", "q4_k_s", "Q3_K_L", "Q2_K", "IQ4_XS", "F16", "Q8_0", "MXFP4", "nf4"] {
             assert!(Mix::named(name).is_some(), "{name}");
         }
     }

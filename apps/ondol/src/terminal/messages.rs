@@ -143,7 +143,7 @@ messages! {
     WantedDrafts: "a model or MODEL=DRAFT, with commas between", "모델 또는 MODEL=DRAFT(쉼표로 여럿)";
     WantedKvType: "f16, q8_0, q4_0 or f32", "f16, q8_0, q4_0, f32 가운데 하나";
     WantedPackedCache: "on, off or a size (say 20G)", "on, off 또는 크기(예: 20G)";
-    WantedQuantization: "a type: Q2_K … Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, IQ4_XS, F16, BF16, F32 (Q3_K, Q4_K and Q5_K with _S, _M or _L)", "형식: Q2_K … Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, IQ4_XS, F16, BF16, F32 (Q3_K, Q4_K, Q5_K에는 _S, _M 또는 _L)";
+    WantedQuantization: "a type: Q2_K … Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, IQ4_XS, NF4, F16, BF16, F32 (Q3_K, Q4_K and Q5_K with _S, _M or _L)", "형식: Q2_K … Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, IQ4_XS, NF4, F16, BF16, F32 (Q3_K, Q4_K, Q5_K에는 _S, _M 또는 _L)";
     WantedPrecision: "stored, f32, f16, bf16 or q8_0 (other types: ondol quantize)", "stored, f32, f16, bf16, q8_0 가운데 하나(다른 형식은 ondol quantize)";
     WantedLanguage: "a language (ko or en)", "언어(ko 또는 en)";
 
@@ -201,6 +201,9 @@ messages! {
     QuantizedPerplexity: "perplexity        ", "퍼플렉시티      ";
     QuantizedWorst: "error, largest    ", "가장 큰 오차    ";
     RequantizeWarning: "these weights have lost bits before ({types}): from the original model the result would be better", "이미 비트를 줄인 가중치입니다({types}). 원본 모델에서 줄이면 결과가 더 좋습니다";
+    OnlyOursWarning: "{types} is a type of Ondol's own: no other program can read {path}", "{types}{은/는} Ondol만의 형식입니다. 다른 프로그램은 {path}{을/를} 읽지 못합니다";
+    OnlyOurs: "{quantization} (only Ondol reads it)", "{quantization}(Ondol만 읽습니다)";
+    QuantOrType: "--type and --quant both say what matrices become: give one of them", "--type과 --quant는 둘 다 행렬의 형식을 정합니다. 하나만 쓰세요";
     ImatrixWritten: "wrote {path}: {count} matrices over {windows} windows of {tokens} tokens", "{path}{을/를} 썼습니다: 행렬 {count}개, {tokens}토큰 구간 {windows}개";
     Converted: "wrote {path}: {count} tensors, {size}", "{path}{을/를} 썼습니다: 텐서 {count}개, {size}";
     WriteStopped: "stopped: {path} was not written", "멈췄습니다. {path}{은/는} 쓰지 않았습니다";

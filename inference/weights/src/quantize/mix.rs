@@ -2,9 +2,11 @@
 //!
 //! The rules are facts of llama.cpp (`src/llama-quant.cpp`, 2026, of the version in the PyPI package llama-cpp-python
 //! 0.3.36): most matrices get the mix's own type, those whose errors cost most get more bits, and a type whose blocks do
-//! not fit the rows gives way to one whose do. Rules for types that are not written here are left out.
+//! not fit the rows gives way to one whose do. Rules for types that are not written here are left out. NF4 is a mix of ours, by
+//! the rules of IQ4_NL.
 
 use kernels::BlockType;
+use kernels::blocks::NF4_ID;
 use kernels::encode::can_encode;
 
 use super::QuantizeError;
@@ -37,12 +39,13 @@ pub enum Mix {
     Q6_K,
     IQ4_NL,
     IQ4_XS,
+    NF4,
 }
 
 use Mix::*;
 
 /// Each mix: its name, its number in `general.file_type`, and the type that most matrices get.
-const MIXES: [(Mix, &str, u32, BlockType); 20] = [
+const MIXES: [(Mix, &str, u32, BlockType); 21] = [
     (F32, "F32", 0, BlockType::F32),
     (F16, "F16", 1, BlockType::F16),
     (BF16, "BF16", 32, BlockType::BF16),
@@ -63,6 +66,8 @@ const MIXES: [(Mix, &str, u32, BlockType); 20] = [
     (Q6_K, "Q6_K", 18, BlockType::Q6_K),
     (IQ4_NL, "IQ4_NL", 25, BlockType::IQ4_NL),
     (IQ4_XS, "IQ4_XS", 30, BlockType::IQ4_XS),
+    // A number of ours, as its type's: others would take any of theirs for another mix.
+    (NF4, "NF4", NF4_ID, BlockType::NF4),
 ];
 
 impl Mix {
@@ -259,7 +264,7 @@ impl Chooser {
             Q3_K_M if index < 2 => BlockType::Q5_K,
             Q3_K_M => BlockType::Q4_K,
             Q3_K_L => BlockType::Q5_K,
-            IQ4_NL | IQ4_XS if many_queries => BlockType::Q5_K,
+            IQ4_NL | IQ4_XS | NF4 if many_queries => BlockType::Q5_K,
             Q4_K_M | Q5_K_M if more_bits(index, self.model.values) => BlockType::Q6_K,
             Q4_K_S if index < 4 => BlockType::Q5_K,
             _ => base,
@@ -288,7 +293,7 @@ impl Chooser {
             Q4_K_M if falcon && more_bits(at, layers) => BlockType::Q5_K,
             Q4_K_M if !falcon && more_bits(at, layers) => BlockType::Q6_K,
             Q5_K_M if more_bits(at, layers) => BlockType::Q6_K,
-            IQ4_NL | IQ4_XS if first && !self.weighed => BlockType::Q5_K,
+            IQ4_NL | IQ4_XS | NF4 if first && !self.weighed => BlockType::Q5_K,
             Q4_K_S if first && !falcon => BlockType::Q5_K,
             Q4_0 if first && self.weighed => BlockType::Q4_1,
             Q5_0 if first && self.weighed => BlockType::Q5_1,
@@ -301,7 +306,7 @@ impl Chooser {
         match self.mix {
             Q3_K_L if self.model.is_falcon => BlockType::Q4_K,
             _ if self.model.is_falcon => base,
-            Q2_K | Q3_K_S | Q3_K_M | IQ4_NL | Q4_K_S | Q4_K_M | IQ4_XS if self.model.experts == 8 => {
+            Q2_K | Q3_K_S | Q3_K_M | IQ4_NL | Q4_K_S | Q4_K_M | IQ4_XS | NF4 if self.model.experts == 8 => {
                 BlockType::Q5_K
             }
             _ if self.model.experts == 8 => base,
@@ -324,7 +329,7 @@ fn fallback(kind: BlockType, columns: usize) -> BlockType {
     let fits = |kind: BlockType| columns.is_multiple_of(kind.block_len());
     let smaller = match kind {
         kind if fits(kind) => return kind,
-        BlockType::IQ4_XS => BlockType::IQ4_NL,
+        BlockType::IQ4_XS | BlockType::NF4 => BlockType::IQ4_NL,
         BlockType::Q2_K | BlockType::Q3_K => BlockType::Q4_0,
         BlockType::Q4_K => BlockType::Q5_0,
         BlockType::Q5_K => BlockType::Q5_1,
@@ -454,6 +459,9 @@ mod tests {
             (BlockType::Q6_K, 576, BlockType::Q8_0),
             (BlockType::Q2_K, 96, BlockType::Q4_0),
             (BlockType::IQ4_XS, 96, BlockType::IQ4_NL),
+            (BlockType::NF4, 576, BlockType::NF4),
+            (BlockType::NF4, 96, BlockType::IQ4_NL),
+            (BlockType::NF4, 100, BlockType::F16),
             (BlockType::Q5_K, 100, BlockType::F16),
             (BlockType::Q4_0, 100, BlockType::F16),
         ] {

@@ -115,8 +115,9 @@ impl Quantization {
             .as_ref()
             .map(|imatrix| (imatrix.datasets.first().cloned(), plan.importance.len(), imatrix.chunks));
         let recast = Recast::new(source, plan.clone(), threads, |header| {
-            header.u32("general.quantization_version", QUANTIZATION_VERSION);
+            // In the order of `convert`, so that both write the same file.
             header.u32("general.file_type", mix.file_type());
+            header.u32("general.quantization_version", QUANTIZATION_VERSION);
             if let Some((dataset, entries, chunks)) = about {
                 // Keys and types as llama.cpp's tool writes them.
                 if let Some(dataset) = dataset {
