@@ -306,3 +306,39 @@ fn a_million_characters_without_a_space() {
         }
     }
 }
+
+/// SentencePiece's own files, tiny ones that it trained itself (`sentencepieces.py`), without any `tokenizer.json`.
+#[test]
+fn sentencepiece_files() {
+    let corpus = std::fs::read_to_string(folder().join("pipelines/corpus.json")).unwrap();
+    let corpus: Vec<String> = serde_json::from_str(&corpus).unwrap();
+    let folder = folder().join("sentencepiece");
+    let mut problems = Vec::new();
+    println!("{:<32} {:>6} {:>6} {:>6}", "sentencepiece", "cases", "equal", "known");
+    for name in ["llama", "gemma", "bpe-rules", "unigram-rules", "unigram-bytes"] {
+        let model = std::fs::read(folder.join(format!("{name}.model"))).unwrap();
+        let tokenizer = of_folder(&[("tokenizer.model", &model)]).unwrap();
+        let expected = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+        let expected: Vec<Json> = serde_json::from_str(&expected).unwrap();
+        let mut seen = Differences::new(&format!("sentencepiece-{name}"));
+        for (text, expected) in corpus.iter().zip(&expected) {
+            let ids = tokenizer.encode(text, EncodeOptions::default()).unwrap();
+            seen.cases += 1;
+            if golden(&ids) == *expected {
+                seen.equal += 1;
+            } else if let Some(part) = seen.known.keys().find(|part| text.contains(part.as_str())) {
+                seen.used.insert(part.clone());
+                seen.excused += 1;
+            } else {
+                seen.found.push(format!("{text:?}\n  want {expected}\n  got  {ids:?}"));
+            }
+        }
+        report(name, seen, &mut problems);
+    }
+    assert!(
+        problems.is_empty(),
+        "{} differ:\n{}",
+        problems.len(),
+        problems[..problems.len().min(40)].join("\n")
+    );
+}

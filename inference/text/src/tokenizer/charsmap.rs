@@ -10,6 +10,16 @@
 use weights::{Array, Metadata, Value};
 
 use super::error::TokenizerError;
+use super::spm::SPACE;
+
+/// What becomes of spaces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spacing {
+    /// Of several in a row there is one, and none at either end.
+    pub merged: bool,
+    /// One is put before the text.
+    pub before: bool,
+}
 
 const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
 
@@ -48,6 +58,48 @@ impl CharsMap {
             let (piece, used) = self.longest(rest).unwrap_or(own);
             out.push_str(piece);
             rest = &rest[used..];
+        }
+        out
+    }
+
+    /// What a text becomes for SentencePiece (`normalizer.cc`): the table applied, spaces as `spacing` says and marked. `whole`
+    /// says how many bytes of the text that is left are to stay as they are.
+    pub(crate) fn marked(
+        &self,
+        text: &str,
+        spacing: Spacing,
+        whole: impl Fn(&str) -> Option<usize>,
+    ) -> String {
+        let mut out = String::with_capacity(text.len() + text.len() / 2 + 3);
+        let (mut started, mut after_space) = (false, spacing.merged);
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let own = (&rest[..first.len_utf8()], first.len_utf8());
+            let kept = whole(rest).map(|length| (&rest[..length], length));
+            let (piece, used) = kept.or_else(|| self.longest(rest)).unwrap_or(own);
+            rest = &rest[used..];
+            if !started {
+                if spacing.merged && piece == " " {
+                    continue;
+                }
+                started = true;
+                if spacing.before {
+                    out.push_str(SPACE);
+                }
+            }
+            let piece = if after_space { piece.trim_start_matches(' ') } else { piece };
+            for (index, part) in piece.split(' ').enumerate() {
+                if index > 0 {
+                    out.push_str(SPACE);
+                }
+                out.push_str(part);
+            }
+            if !piece.is_empty() {
+                after_space = spacing.merged && piece.ends_with(' ');
+            }
+        }
+        if spacing.merged {
+            out.truncate(out.trim_end_matches(SPACE).len());
         }
         out
     }

@@ -118,7 +118,10 @@ impl Tokenizer {
                 Model::Spm(spm::Spm::from_gguf(metadata, &vocab, special.unknown)?)
             }
             "bert" => Model::WordPiece(wordpiece::WordPiece::from_gguf(metadata, special.unknown)?),
-            "t5" => Model::Unigram(unigram::Unigram::from_gguf(metadata, &vocab, special.unknown)?),
+            "t5" => {
+                let unigram = unigram::Unigram::from_gguf(metadata, &vocab, special.unknown)?;
+                Model::Unigram(unigram.with_bytes_that_are_there(&vocab)?)
+            }
             _ => {
                 let kind = bpe::kind_of(name, metadata.string("tokenizer.ggml.pre")?.unwrap_or_default())?;
                 defaults.add_bos = kind.add_bos;
@@ -321,7 +324,8 @@ impl Tokenizer {
         match &self.model {
             Model::WordPiece(_) | Model::Unigram(_) => false,
             Model::Pipeline(pipeline) => pipeline.is_lossless(),
-            Model::Bpe(_) | Model::SpmStyleBpe(_) | Model::Spm(_) => true,
+            Model::Spm(spm) => spm.is_lossless(),
+            Model::Bpe(_) | Model::SpmStyleBpe(_) => true,
         }
     }
 

@@ -6,7 +6,7 @@
 //! Gemma's 262,144 tokens and ranks ties differently.
 //!
 //! Control, unknown and byte tokens are never built from text, as in SentencePiece itself; llama.cpp does join
-//! them, which lets a user's text write a BOS. Where a vocabulary has no byte tokens, a character becomes the
+//! them, which lets a user's text write a BOS. Where a vocabulary has no byte tokens, characters in a row become one
 //! unknown token.
 
 use std::cmp::Reverse;
@@ -14,7 +14,7 @@ use std::collections::BinaryHeap;
 
 use weights::Metadata;
 
-use super::charsmap::CharsMap;
+use super::charsmap::{CharsMap, Spacing};
 use super::error::TokenizerError;
 use super::special::flag;
 use super::vocab::Vocab;
@@ -78,6 +78,11 @@ impl Spm {
         Ok(Self { byte_ids, unknown, chars_map: CharsMap::default(), merge_spaces: false })
     }
 
+    /// Whether texts stay as they are.
+    pub(crate) fn is_lossless(&self) -> bool {
+        self.chars_map.is_empty() && !self.merge_spaces
+    }
+
     /// Appends the ids of `text`, which holds no special tokens any more; `prefix` puts a space before it.
     pub(crate) fn encode(
         &self,
@@ -88,49 +93,48 @@ impl Spm {
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         let Scratch { text: escaped, symbols, queue } = scratch;
-        let changed;
-        let mut text = text;
-        if !self.chars_map.is_empty() || self.merge_spaces {
-            changed = self.normalize(text);
-            text = &changed;
-            if text.is_empty() {
-                return Ok(());
-            }
+        if self.is_lossless() {
+            escape(text, prefix, escaped);
+        } else {
+            let spacing = Spacing { merged: self.merge_spaces, before: prefix };
+            *escaped = self.chars_map.marked(text, spacing, |_| None);
         }
-        escape(text, prefix, escaped);
         split(escaped, symbols);
         merge_all(vocab, escaped, symbols, queue);
-        let mut at = 0;
+        let (mut at, mut after_unknown) = (0, false);
         while let Some(symbol) = symbols.get(at as usize) {
             let piece = &escaped[symbol.start as usize..(symbol.start + symbol.len) as usize];
             match mergeable(vocab, piece) {
-                Some(id) => out.push(id),
-                None => self.push_bytes(piece, out)?,
+                Some(id) => {
+                    out.push(id);
+                    after_unknown = false;
+                }
+                None => after_unknown = self.push_unknown(piece, after_unknown, out)?,
             }
             at = symbol.next;
         }
         Ok(())
     }
 
-    fn normalize(&self, text: &str) -> String {
-        let mapped = self.chars_map.apply(text);
-        if !self.merge_spaces {
-            return mapped;
-        }
-        mapped.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-    }
-
-    fn push_bytes(&self, piece: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    /// The bytes of a character that has no token, or the unknown token, one for several in a row: whether it was that.
+    fn push_unknown(
+        &self,
+        piece: &str,
+        after_unknown: bool,
+        out: &mut Vec<u32>,
+    ) -> Result<bool, TokenizerError> {
         let bytes: Option<Vec<u32>> = piece.bytes().map(|byte| self.byte_ids[usize::from(byte)]).collect();
+        let are_bytes = bytes.is_some();
         match (bytes, self.unknown) {
             (Some(bytes), _) => out.extend(bytes),
+            (None, Some(_)) if after_unknown => {}
             (None, Some(unknown)) => out.push(unknown),
             (None, None) => {
                 let what = format!("'{}'", piece.escape_default());
                 return Err(TokenizerError::NotEncodable { what });
             }
         }
-        Ok(())
+        Ok(!are_bytes)
     }
 }
 
@@ -237,5 +241,6 @@ mod tests {
     fn what_is_no_token_becomes_bytes_or_unknown() {
         check(&[("?", 0.0), ("<0xEA>", 0.0), ("<0xB0>", 0.0), ("<0x80>", 0.0)], "가", &[1, 2, 3]);
         check(&[("?", 0.0), ("<0xEA>", 0.0)], "가", &[0]);
+        check(&[("?", 0.0), ("a", 0.0)], "가나a다", &[0, 1, 0]);
     }
 }

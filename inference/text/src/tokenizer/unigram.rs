@@ -7,10 +7,9 @@
 
 use weights::Metadata;
 
-use super::charsmap::CharsMap;
+use super::charsmap::{CharsMap, Spacing};
 use super::error::TokenizerError;
 use super::special::flag;
-use super::spm::SPACE;
 use super::trie::Trie;
 use super::vocab::{TokenType, Vocab};
 
@@ -27,7 +26,7 @@ pub(crate) struct Unigram {
     unknown_score: f64,
     space_prefix: bool,
     merge_spaces: bool,
-    /// Bytes of unknown characters, where a pipeline says so.
+    /// Bytes of unknown characters, where a pipeline says so or a file has tokens for all of them.
     byte_ids: Option<Box<[Option<u32>; 256]>>,
 }
 
@@ -65,6 +64,12 @@ impl Unigram {
             merge_spaces: flag(metadata, "tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false),
             byte_ids: None,
         })
+    }
+
+    /// The same where the vocabulary has a token for every byte: a file of SentencePiece has these for nothing else.
+    pub(crate) fn with_bytes_that_are_there(self, vocab: &Vocab) -> Result<Self, TokenizerError> {
+        let all = vocab.ids_of(&[TokenType::Byte]).count() >= 256;
+        if all { self.with_bytes(vocab) } else { Ok(self) }
     }
 
     /// With characters that have no token written in bytes.
@@ -136,36 +141,8 @@ impl Unigram {
 
     /// Applies the table, marks spaces and puts one before the text.
     fn normalize(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len() + text.len() / 2 + 3);
-        let mut in_word = false;
-        let mut prefixed = false;
-        let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            let (piece, used) = self
-                .user_defined_length(rest)
-                .map(|length| (&rest[..length], length))
-                .or_else(|| self.chars_map.longest(rest))
-                .unwrap_or((&rest[..first.len_utf8()], first.len_utf8()));
-            for character in piece.chars() {
-                if character == ' ' {
-                    in_word = false;
-                    if !self.merge_spaces {
-                        out.push_str(SPACE);
-                    }
-                    continue;
-                }
-                if !in_word {
-                    in_word = true;
-                    if self.merge_spaces || (self.space_prefix && !prefixed) {
-                        out.push_str(SPACE);
-                        prefixed = true;
-                    }
-                }
-                out.push(character);
-            }
-            rest = &rest[used..];
-        }
-        out
+        let spacing = Spacing { merged: self.merge_spaces, before: self.space_prefix };
+        self.chars_map.marked(text, spacing, |rest| self.user_defined_length(rest))
     }
 
     fn user_defined_length(&self, text: &str) -> Option<usize> {
