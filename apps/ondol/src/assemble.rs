@@ -67,6 +67,7 @@ pub(crate) fn host(
         context_tokens: settings.context_tokens,
         kv_type: settings.kv_type,
         fast_prefill: settings.fast_prefill,
+        encoder_products: settings.encoder_products,
         keep_alive: settings.keep_alive.unwrap_or(standard.keep_alive),
         models_max: if models == Models::One { 1 } else { several },
         prefix_cache_bytes: settings.prefix_cache_bytes,

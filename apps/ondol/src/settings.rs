@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::KeepAlive;
+use engine::Products;
 use kernels::KvType;
 use registry::PackedLimits;
 use weights::Quant;
@@ -68,6 +69,8 @@ pub(crate) struct Settings {
     pub kv_type: KvType,
     /// Whether prompts are read with weights rounded once more.
     pub fast_prefill: bool,
+    /// How exactly models that give vectors and scores multiply floats.
+    pub encoder_products: Products,
     /// How models are quantised while they are loaded; required where a flag says so.
     pub quant: Option<Quant>,
     /// Certificate authorities that are trusted beside the system's.
@@ -172,6 +175,9 @@ impl Settings {
             offline: global.offline || env.switch("ONDOL_OFFLINE", "ONDOL_OFFLINE"),
             kv_type: env.kv_type(global.kv_type.as_deref())?,
             fast_prefill: global.fast_prefill || env.switch("ONDOL_FAST_PREFILL", "ONDOL_FAST_PREFILL"),
+            encoder_products: env
+                .parsed(PRODUCTS, PRODUCTS, Message::WantedProducts, parse_products)?
+                .unwrap_or_default(),
             quant: env.quant(global.quant.as_deref())?,
             kv_spill_bytes_max: env.kv_spill()?,
             packed_bytes_max: env.packed_cache(global.packed_cache.as_deref())?,
@@ -197,6 +203,17 @@ impl Settings {
     pub(crate) fn history_file(&self) -> Option<PathBuf> {
         Some(self.home.as_ref()?.join("history"))
     }
+}
+
+const PRODUCTS: &str = "ONDOL_ENCODER_PRODUCTS";
+
+fn parse_products(value: &str) -> Option<Products> {
+    Some(match &*value.to_ascii_lowercase() {
+        "stored" => Products::AsStored,
+        "f32" => Products::Exact,
+        "bf16" => Products::Rounded,
+        _ => return None,
+    })
 }
 
 /// Reads variables with the error that names them.
@@ -597,6 +614,20 @@ mod tests {
         assert_eq!(settings(&both).kv_type, KvType::Q4_0);
         let flagged = Global { kv_type: Some("F16".to_owned()), ..Global::default() };
         assert_eq!(read(&flagged, &both).expect("settings").kv_type, KvType::F16, "the flag goes first");
+    }
+
+    #[test]
+    fn how_vectors_are_computed() {
+        let check = |value, expected| {
+            assert_eq!(settings(&[("ONDOL_ENCODER_PRODUCTS", value)]).encoder_products, expected);
+        };
+        check("", Products::AsStored);
+        check("stored", Products::AsStored);
+        check("F32", Products::Exact);
+        check("bf16", Products::Rounded);
+        let error = read(&Global::default(), &[("ONDOL_ENCODER_PRODUCTS", "f8")]).expect_err("no such");
+        let text = error.to_string();
+        assert!(text.contains("ONDOL_ENCODER_PRODUCTS") && text.contains("bf16"), "{text}");
     }
 
     #[test]

@@ -4,21 +4,19 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use contract::{Generator, Input};
 
 use crate::answer::{self, AnswerError, View};
-use crate::assemble::{self, FileSource, Models, StoreSource};
 use crate::commands::Context;
-use crate::commands::run::{Backend, ensure_there, explain, parameters};
+use crate::commands::backend::{self, Backend, Wanted};
+use crate::commands::run::{explain, parameters};
 use crate::flags::SamplingFlags;
 use crate::library::Library;
-use crate::remote::Remote;
 use crate::session::Session;
-use crate::terminal::failure::{self, Failure};
+use crate::terminal::failure::Failure;
 use crate::terminal::interrupt::Interrupt;
 use crate::terminal::messages::Message;
 use crate::terminal::output;
@@ -117,32 +115,10 @@ fn read(context: &Context, path: &Path) -> anyhow::Result<Vec<Prompt>> {
     })
 }
 
-/// Who answers for a model. Flags that are about this process mean it.
+/// Who answers for a model.
 fn backend(context: &Context, arguments: &Arguments, model: &str) -> anyhow::Result<Backend> {
-    let settings = &context.settings;
-    let threads = arguments.threads.map(usize::from);
-    if assemble::model_path(context.terminal, model)?.is_some() {
-        let source = Arc::new(FileSource { packed: context.packed.clone() });
-        let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
-        return Ok(Backend { generator, library: None });
-    }
-    let here = threads.is_some() || settings.models.is_some();
-    let backend = match if here { None } else { Remote::find(settings) } {
-        Some(remote) => {
-            Backend { generator: Arc::new(remote.clone()), library: Some(Library::Remote(remote)) }
-        }
-        None if settings.host_chosen && !settings.host.is_here() && !here => {
-            return Err(failure::no_server(settings.language, &settings.host.to_string()).into());
-        }
-        None => {
-            let store = assemble::store(settings)?;
-            let source = Arc::new(StoreSource { store: Arc::clone(&store), packed: context.packed.clone() });
-            let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
-            Backend { generator, library: Some(Library::Local(store)) }
-        }
-    };
-    ensure_there(context, &backend, model)?;
-    Ok(backend)
+    let wanted = Wanted { model, threads: arguments.threads, draft_model: None };
+    Ok(backend::find(context, wanted)?.0)
 }
 
 /// All prompts to one model, which is loaded first and leaves memory afterwards.

@@ -1,6 +1,7 @@
 //! The commands, one file each. A command gets a [`Context`] and its flags, and returns; what went wrong is said by
 //! `main`, once.
 
+pub(crate) mod backend;
 pub(crate) mod bench;
 pub(crate) mod cache;
 pub(crate) mod compare;

@@ -4,30 +4,20 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use contract::{Format, Generator, Input};
+use contract::{Format, Input};
 use engine::ModelSource;
 
 use crate::answer::{self, AnswerError, View};
-use crate::assemble::{self, FileSource, Models, StoreSource};
+use crate::assemble;
+use crate::commands::backend::{self, Backend, Wanted};
 use crate::commands::{Context, talk};
-use crate::drafts::Drafts;
 use crate::flags::{RunFlags, SamplingFlags};
-use crate::library::Library;
 use crate::needs;
 use crate::parameters::Parameters;
-use crate::remote::Remote;
 use crate::session::{self, Session};
 use crate::settings::{invalid_setting, parse_keep_alive};
 use crate::terminal::failure::{self, Failure};
 use crate::terminal::messages::Message;
-
-/// Who answers, and where its models are.
-#[derive(Clone)]
-pub(crate) struct Backend {
-    pub(crate) generator: Arc<dyn Generator>,
-    /// `None` for a file, which is in no library.
-    pub(crate) library: Option<Library>,
-}
 
 pub(crate) fn run(context: &Context, flags: &RunFlags) -> anyhow::Result<()> {
     let mut session = session(context, flags)?;
@@ -134,46 +124,12 @@ fn join(said: &str, piped: &str) -> String {
     }
 }
 
-/// Decides who answers. Flags that are about this machine (`--threads`, `--models`, `--draft-model`, `--quant`) mean this
-/// process.
+/// Who answers; what the model will take is said where it is this process.
 fn backend(context: &Context, flags: &RunFlags) -> anyhow::Result<Backend> {
-    let settings = &context.settings;
-    let threads = flags.threads.map(usize::from);
-    // A flag is about the one model of this command; the variable may be about many.
-    let of_flag = flags.draft_model.as_deref().map(|draft| Drafts::for_one(&flags.model, draft));
-    let drafts = of_flag.unwrap_or_else(|| settings.drafts.clone());
-    if let Some(draft) = &flags.draft_model {
-        assemble::model_path(context.terminal, draft)?;
-    }
-    if assemble::model_path(context.terminal, &flags.model)?.is_some() {
-        let source = Arc::new(FileSource { packed: context.packed.clone() });
-        let source = assemble::drafted(source, drafts, || store_with(context, flags))?;
-        announce(context, flags, &source);
-        let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
-        return Ok(Backend { generator, library: None });
-    }
-    let of_flag = settings.quant.is_some_and(|quant| quant.required);
-    let here = threads.is_some() || settings.models.is_some() || flags.draft_model.is_some() || of_flag;
-    let mut source_here = None;
-    let backend = match if here { None } else { Remote::find(settings) } {
-        Some(remote) => {
-            Backend { generator: Arc::new(remote.clone()), library: Some(Library::Remote(remote)) }
-        }
-        None if settings.host_chosen && !settings.host.is_here() && !here => {
-            return Err(failure::no_server(settings.language, &settings.host.to_string()).into());
-        }
-        None => {
-            let store = assemble::store(settings)?;
-            let packed = context.packed.clone();
-            let source = Arc::new(StoreSource { store: Arc::clone(&store), packed });
-            let source = assemble::drafted(source, drafts, || store_with(context, flags))?;
-            source_here = Some(Arc::clone(&source));
-            let generator = Arc::new(assemble::host(settings, source, threads, Models::One));
-            Backend { generator, library: Some(Library::Local(store)) }
-        }
-    };
-    ensure_there(context, &backend, &flags.model)?;
-    if let Some(source) = source_here {
+    let draft_model = flags.draft_model.as_deref();
+    let wanted = Wanted { model: &flags.model, threads: flags.threads, draft_model };
+    let (backend, source) = backend::find(context, wanted)?;
+    if let Some(source) = source {
         announce(context, flags, &source);
     }
     Ok(backend)
@@ -184,28 +140,6 @@ fn announce(context: &Context, flags: &RunFlags, source: &Arc<dyn ModelSource>) 
     let source = assemble::quantised(&context.settings, Arc::clone(source));
     if let Ok(located) = source.locate(&flags.model) {
         needs::announce(context, &located, flags.ctx);
-    }
-}
-
-/// The store, with the draft model that the flags name in it: one that is missing is pulled.
-fn store_with(context: &Context, flags: &RunFlags) -> anyhow::Result<Arc<dyn ModelSource>> {
-    let store = assemble::store(&context.settings)?;
-    if let Some(draft) = &flags.draft_model {
-        let library = Library::Local(Arc::clone(&store));
-        if !library.has(draft)? {
-            library.pull(&context.settings, context.terminal, draft, false)?;
-        }
-    }
-    Ok(Arc::new(StoreSource { store, packed: context.packed.clone() }))
-}
-
-/// Pulls a model that the library does not have.
-pub(crate) fn ensure_there(context: &Context, backend: &Backend, model: &str) -> anyhow::Result<()> {
-    match &backend.library {
-        Some(library) if !library.has(model)? => {
-            library.pull(&context.settings, context.terminal, model, false)
-        }
-        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::Write;
 use contract::{Input, Request};
 
 use crate::answer::{self, AnswerError, View};
-use crate::commands::run::{Backend, ensure_there, explain};
+use crate::commands::backend::{Backend, ensure_there};
+use crate::commands::run::explain;
 use crate::commands::{Context, show};
 use crate::library::Shown;
 use crate::session::{Action, Part, Session};

@@ -144,6 +144,7 @@ messages! {
     WantedKvType: "f16, q8_0, q4_0 or f32", "f16, q8_0, q4_0, f32 가운데 하나";
     WantedPackedCache: "on, off or a size (say 20G)", "on, off 또는 크기(예: 20G)";
     WantedQuantization: "a type: Q2_K … Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, IQ4_XS, NF4, F16, BF16, F32 (Q3_K, Q4_K and Q5_K with _S, _M or _L)", "형식: Q2_K … Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, IQ4_XS, NF4, F16, BF16, F32 (Q3_K, Q4_K, Q5_K에는 _S, _M 또는 _L)";
+    WantedProducts: "stored, f32 or bf16", "stored, f32, bf16 가운데 하나";
     WantedPrecision: "stored, f32, f16, bf16 or q8_0 (other types: ondol quantize)", "stored, f32, f16, bf16, q8_0 가운데 하나(다른 형식은 ondol quantize)";
     WantedLanguage: "a language (ko or en)", "언어(ko 또는 en)";
 
