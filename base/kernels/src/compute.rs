@@ -289,6 +289,16 @@ pub trait Compute {
     /// As [`Compute::rms_norm`] in place for each head of each row; the gain has the head's width.
     fn rms_norm_heads(&mut self, x: &mut Self::Activation, gain: &Self::Vector, epsilon: f32);
 
+    /// As [`Compute::layer_norm`] in place, without a bias, for each head of each row; the gain has the row's width, so that each
+    /// head has its own.
+    fn layer_norm_heads(
+        &mut self,
+        x: &mut Self::Activation,
+        head_width: usize,
+        gain: &Self::Vector,
+        epsilon: f32,
+    );
+
     /// `out[t][r] = Σ_k weight[r][k] · x[t][k]`.
     /// A device may keep `x` in a form of its own beside it, for the next product: hence `&mut`.
     fn matmul(&mut self, weight: &Self::Matrix, x: &mut Self::Activation, out: &mut Self::Activation);
