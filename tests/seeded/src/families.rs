@@ -9,15 +9,19 @@ use crate::{Family, Shape, blocks::matrix, random::numbers, vocabulary};
 /// How far norm weights stray from 1.
 const NORM_SPREAD: f32 = 0.25;
 
-pub(crate) fn gguf(shape: &Shape) -> Vec<u8> {
+/// `experts`: how many there are, and how many each token asks, for a mixture of them; a Llama's, as Mixtral has it.
+pub(crate) fn gguf(shape: &Shape, experts: Option<(usize, usize)>) -> Vec<u8> {
     let mut writer = Writer::new();
     general(&mut writer, shape);
+    if let Some((count, used)) = experts {
+        writer.u32("llama.expert_count", count as u32).u32("llama.expert_used_count", used as u32);
+    }
     match shape.family {
         Family::Llama => llama_keys(&mut writer, shape),
         Family::Gemma3 => gemma3_keys(&mut writer, shape),
     }
     vocabulary::write(&mut writer, shape.family);
-    tensors(&mut writer, shape);
+    tensors(&mut writer, shape, experts.map(|(count, _)| count));
     writer.finish()
 }
 
@@ -59,7 +63,7 @@ fn gemma3_keys(writer: &mut Writer, shape: &Shape) {
     }
 }
 
-fn tensors(writer: &mut Writer, shape: &Shape) {
+fn tensors(writer: &mut Writer, shape: &Shape, experts: Option<usize>) {
     let Shape { width, ff, heads, kv_heads, head_dim, .. } = *shape;
     let gemma3 = shape.family == Family::Gemma3;
     put_matrix(writer, shape, "token_embd.weight", width, shape.vocab());
@@ -76,9 +80,19 @@ fn tensors(writer: &mut Writer, shape: &Shape) {
             put_norm(writer, shape, &name("post_attention_norm"), width);
         }
         put_norm(writer, shape, &name("ffn_norm"), width);
-        put_matrix(writer, shape, &name("ffn_gate"), width, ff);
-        put_matrix(writer, shape, &name("ffn_up"), width, ff);
-        put_matrix(writer, shape, &name("ffn_down"), ff, width);
+        if let Some(count) = experts {
+            put_matrix(writer, shape, &name("ffn_gate_inp"), width, count);
+            for (part, [columns, rows]) in
+                [("ffn_gate_exps", [width, ff]), ("ffn_up_exps", [width, ff]), ("ffn_down_exps", [ff, width])]
+            {
+                let bytes = matrix(shape.seed, &name(part), columns, rows * count, shape.block_type);
+                writer.tensor(&name(part), &[columns, rows, count], shape.block_type, bytes);
+            }
+        } else {
+            put_matrix(writer, shape, &name("ffn_gate"), width, ff);
+            put_matrix(writer, shape, &name("ffn_up"), width, ff);
+            put_matrix(writer, shape, &name("ffn_down"), ff, width);
+        }
         if gemma3 {
             put_norm(writer, shape, &name("post_ffw_norm"), width);
         }

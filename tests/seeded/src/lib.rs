@@ -104,7 +104,14 @@ impl Shape {
     /// The file.
     #[must_use]
     pub fn gguf(&self) -> Vec<u8> {
-        families::gguf(self)
+        families::gguf(self, None)
+    }
+
+    /// The same with so many experts in each layer, of which each token asks `used`. Of Llamas only.
+    #[must_use]
+    pub fn gguf_of_experts(&self, count: usize, used: usize) -> Vec<u8> {
+        assert!(self.family == Family::Llama, "only Llamas have experts here");
+        families::gguf(self, Some((count, used)))
     }
 
     /// Tokens in the vocabulary, which belongs to the family.
