@@ -56,8 +56,9 @@ fn an_importance_matrix_is_made_and_used_once_or_in_two_steps() {
 #[test]
 fn a_type_of_ours_is_said_to_be_ours_and_runs() {
     let home = Home::new();
-    let model = tiny(&home);
-    let ended = home.run(&["quantize", &model, "ours.gguf", "-t", "nf4"]);
+    home.succeeds(&["convert", &tiny(&home), "-o", "whole.gguf", "--type", "f32"]);
+    let model = "./whole.gguf";
+    let ended = home.run(&["quantize", model, "ours.gguf", "-t", "nf4"]);
     assert!(ended.err.contains("no other program"), "{}", ended.err);
     assert!(ended.out.contains("× NF4"), "{}", ended.out);
     let shown = home.succeeds(&["show", "./ours.gguf"]);
@@ -65,15 +66,15 @@ fn a_type_of_ours_is_said_to_be_ours_and_runs() {
     let answer = home.succeeds(&["run", "./ours.gguf", "--greedy", "-n", "4", "hello"]);
     assert!(!answer.trim().is_empty());
     // While it is converted, and while it is loaded: the same weights.
-    let ended = home.run(&["convert", &model, "-o", "same.gguf", "--quant", "nf4"]);
+    let ended = home.run(&["convert", model, "-o", "same.gguf", "--quant", "nf4"]);
     assert!(ended.err.contains("no other program"), "{}", ended.err);
     let bytes = |name: &str| std::fs::read(home.path().join(name)).expect("a file");
     assert_eq!(bytes("ours.gguf"), bytes("same.gguf"));
-    let loaded = home.succeeds(&["run", &model, "--quant", "nf4", "--greedy", "-n", "4", "hello"]);
+    let loaded = home.succeeds(&["run", model, "--quant", "nf4", "--greedy", "-n", "4", "hello"]);
     assert_eq!(loaded, answer);
-    let plain = home.run(&["quantize", &model, "plain.gguf", "-t", "Q4_0"]);
+    let plain = home.run(&["quantize", model, "plain.gguf", "-t", "Q4_0"]);
     assert!(!plain.err.contains("no other program"), "{}", plain.err);
-    let both = home.fails(&["convert", &model, "-o", "x.gguf", "--quant", "nf4", "--type", "f16"]);
+    let both = home.fails(&["convert", model, "-o", "x.gguf", "--quant", "nf4", "--type", "f16"]);
     assert!(both.contains("--quant"), "{both}");
     let twice = home.fails(&["convert", "./ours.gguf", "-o", "x.gguf", "--quant", "q4_0"]);
     assert!(twice.contains("quantised already"), "{twice}");
