@@ -419,7 +419,7 @@ mod tests {
         // clap mixes up arguments of one id, and only when the command line is used.
         let root = command(Language::English);
         let global: Vec<_> = root.get_arguments().filter(|argument| argument.is_global_set()).collect();
-        assert_eq!(global.len(), 6);
+        assert_eq!(global.len(), 7);
         for command in root.get_subcommands() {
             for argument in command.get_arguments() {
                 assert!(

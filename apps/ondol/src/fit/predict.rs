@@ -102,7 +102,6 @@ pub(crate) mod tests {
             threads: 1,
             kernels: "portable",
             kv_type: "f16",
-            fast_prefill: false,
             bandwidth_one_gb_per_s: 10.0,
             bandwidth_gb_per_s: 10.0,
             kinds: BlockType::ALL.into_iter().map(|block| (block.name(), kind)).collect(),
