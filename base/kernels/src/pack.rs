@@ -273,26 +273,26 @@ fn spread_bits(block: &[u8], from: usize) -> u32 {
     squeeze((0..8).map(|quad| ((bits >> (4 * quad)) & 15).wrapping_mul(0x0020_4081) & 0x0101_0101), 1)
 }
 
+/// Where the nibbles of a step are, in types whose pairing of columns j and j + 16 is ours.
+#[inline(always)]
+const fn nibbles_at(kind: BlockType, step: usize) -> Option<usize> {
+    Some(match kind {
+        BlockType::MXFP4 => 1,
+        BlockType::Q4_0 | BlockType::IQ4_NL => 2,
+        BlockType::Q4_1 => 4,
+        BlockType::NF4 => 2 + step * 16,
+        BlockType::IQ4_XS => 8 + step * 16,
+        _ => return None,
+    })
+}
+
 /// The words of one row and step, and how many there are.
 #[inline(always)]
 fn step_words(kind: BlockType, block: &[u8], step: usize) -> ([u32; 8], usize) {
     let mut out = [0; 8];
     let mut put = |from: usize, words: [u32; 4]| out[from..from + 4].copy_from_slice(&words);
     let count = match kind {
-        // The file's pairing of columns j and j + 16 is ours.
-        BlockType::Q4_0
-        | BlockType::IQ4_NL
-        | BlockType::MXFP4
-        | BlockType::NF4
-        | BlockType::Q4_1
-        | BlockType::IQ4_XS => {
-            let at = match kind {
-                BlockType::MXFP4 => 1,
-                BlockType::Q4_1 => 4,
-                BlockType::NF4 => 2 + step * 16,
-                BlockType::IQ4_XS => 8 + step * 16,
-                _ => 2,
-            };
+        _ if let Some(at) = nibbles_at(kind, step) => {
             put(0, words_of(wide(block, at)));
             4
         }

@@ -1,4 +1,5 @@
 //! Types whose 32 weights, or 64, have scales of their own: Q4_0, Q5_0, Q8_0, Q4_1, Q5_1, IQ4_NL, NF4.
+//! Each block is searched by itself (`groups`), sixteen blocks at once.
 
 use super::groups::{Codebook as _, Iq4, Levels, Nf4, Whole};
 use super::lanes::{LANES, V};
