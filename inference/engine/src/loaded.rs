@@ -7,7 +7,7 @@ use std::sync::Arc;
 use contract::{GenerateError, Sampling};
 use kernels::{Cpu, KvType, PAGE_TOKENS};
 use model::Model;
-use model::encoder::Pooling;
+use model::encoder::{Modules, Pooling};
 use text::{ChatTemplate, Tokenizer};
 use weights::packed::{Part, SourceVersion};
 use weights::{Gguf, OpenError, Quant};
@@ -123,6 +123,8 @@ pub struct Loaded {
     pub template: Option<ChatTemplate>,
     /// How the file wants vectors of texts to be made, if it says so.
     pub pooling: Option<Pooling>,
+    /// What is multiplied with vectors behind it.
+    pub modules: Modules,
     /// The context of requests that do not say one.
     pub context_tokens: u32,
     /// KV pages that memory allows.
@@ -204,6 +206,7 @@ impl Loaded {
             });
         }
         let pooling = Pooling::of_file(file.metadata()).map_err(|error| failed(&error))?;
+        let modules = Modules::of_file(&file, model.shape().width).map_err(|error| failed(&error))?;
         let template = template(&located, &file, &tokenizer).map_err(|error| failed(&error))?;
         let (context_tokens, pages_max) = room(&located, &model, options)?;
         let was_packed = parts.new == 0 && !parts.all.is_empty();
@@ -220,6 +223,7 @@ impl Loaded {
             grammars,
             template,
             pooling,
+            modules,
             context_tokens,
             pages_max,
             was_packed,

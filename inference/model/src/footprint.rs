@@ -45,7 +45,10 @@ impl Footprint {
             let packed = packed.and_then(|format| format.packed_bytes(tensor.rows(), tensor.row_len()));
             packed.unwrap_or_else(|| tensor.size_bytes()) as u64
         });
-        let (weight_bytes, columns) = (weight_bytes.sum(), forward::columns(&plan));
+        // One more table where sequences may turn in two ways.
+        let two_ways = usize::from(file.tensor("rope_factors_long.weight").is_some());
+        let columns = forward::columns(&plan) + two_ways * plan.shape.rope_width;
+        let weight_bytes = weight_bytes.sum();
         Ok(Self { weight_bytes, text_bytes: text_bytes(metadata), shape: plan.shape, vocab, columns })
     }
 

@@ -7,7 +7,7 @@ mod latent;
 use kernels::{AttentionShape, Batch, Compute};
 
 use crate::load::{FeedForward, LayerWeights, Linear, Model, Norm, Projections};
-use crate::shape::{NormKind, Order, Plan, Shape};
+use crate::shape::{NormKind, Order, Plan, QueryNorms, Shape};
 use experts::Routes;
 use latent::LatentSpace;
 
@@ -56,8 +56,7 @@ pub(crate) fn columns(plan: &Plan) -> usize {
     let ff = usize::from(dense) * (1 + usize::from(plan.gated)) * filled(ff_width);
     let experts = plan.experts.as_ref().map_or(0, |experts| experts::columns(width, experts));
     let latent = plan.latent.as_ref().map_or(0, |latent| latent::columns(&plan.shape, latent));
-    // One more where sequences may turn in two ways.
-    state + attention + ff + experts + latent + (1 + plan.ropes.len()) * filled(rope_width)
+    state + attention + ff + experts + latent + plan.ropes.len() * filled(rope_width)
 }
 
 /// A row as devices lay it out, in whole lanes.
@@ -229,11 +228,14 @@ impl<C: Compute> Model<C> {
         linear(compute, q, input, &mut space.q);
         linear(compute, k, input, &mut space.k);
         linear(compute, v, input, &mut space.v);
-        if let Some(gain) = &layer.q_norm {
-            compute.rms_norm_heads(&mut space.q, gain, norm_epsilon);
-        }
-        if let Some(gain) = &layer.k_norm {
-            compute.rms_norm_heads(&mut space.k, gain, norm_epsilon);
+        for (x, gain) in [(&mut space.q, &layer.q_norm), (&mut space.k, &layer.k_norm)] {
+            match gain {
+                Some(gain) if plan.query_norms == QueryNorms::OwnIfThere => {
+                    compute.layer_norm_heads(x, head_width, gain, norm_epsilon);
+                }
+                Some(gain) => compute.rms_norm_heads(x, gain, norm_epsilon),
+                None => {}
+            }
         }
         if let Some(rope) = plan.layers[index].rope {
             let table = &space.tables[rope];

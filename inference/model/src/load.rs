@@ -32,7 +32,7 @@ pub struct Model<C: Compute> {
 pub(crate) struct LayerWeights<C: Compute> {
     pub attention_norm: Option<Norm<C>>,
     pub projections: Projections<C>,
-    /// A head's width, or that of all heads.
+    /// Gains of a head's width, or of that of all heads: see [`QueryNorms`](crate::shape::QueryNorms).
     pub q_norm: Option<C::Vector>,
     pub k_norm: Option<C::Vector>,
     /// One a head.

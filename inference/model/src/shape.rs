@@ -132,6 +132,8 @@ pub enum QueryNorms {
     Heads,
     /// All heads of a token at once.
     Whole,
+    /// Head by head, by mean and variance, each with gains of its own, where the file has them.
+    OwnIfThere,
 }
 
 /// Attention whose keys and values are made of one short vector a token (DeepSeek-AI, "DeepSeek-V2", 2024). A head's key is

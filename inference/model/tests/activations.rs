@@ -58,8 +58,9 @@ fn a_step_takes_what_was_reckoned() {
             let parts = told as f64 / found as f64;
             let kind = kind.name();
             println!("{name:18} {kind:8} {told:8} {found:8} {parts:.2}");
-            // Values alone are two thirds of what is reckoned for values and their quantised copies.
-            if !(1.0..=1.6).contains(&parts) {
+            // Values alone are two thirds of what is reckoned for values and their quantised copies; and an expert rarely gets all
+            // tokens.
+            if !(1.0..=1.8).contains(&parts) {
                 failures.push(format!("{name} {kind}: {told} for {found}"));
             }
         }

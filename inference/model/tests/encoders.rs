@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use kernels::{BlockType, Cpu, KvType, Level};
 use model::Model;
-use model::encoder::{Encoder, Pooling, Products, Texts, is_encoder, normalise, pool};
+use model::encoder::{Encoder, Modules, Pooling, Products, Texts, is_encoder, normalise, pool};
 use serde_json::Value;
 use support::converted;
 use weights::Gguf;
@@ -122,6 +122,80 @@ fn vectors_are_those_of_transformers() {
     check_vectors("modernbert", Some(Pooling::First));
     check_vectors("qwen3-embedding", Some(Pooling::Last));
     check_vectors("gemma3-embedding", Some(Pooling::Mean));
+}
+
+/// A model with products behind it, natively and as GGUF: vectors of texts, or of tokens.
+fn check_multiplied(name: &str, pooling: Option<Pooling>) {
+    let golden = golden(name);
+    let folder = folder(&golden);
+    for one in golden["dense"].as_array().unwrap() {
+        let (path, settings) = (one["path"].as_str().unwrap(), &one["settings"]);
+        let described =
+            serde_json::json!({"config": settings, "type": golden["type"], "tensors": one["tensors"]});
+        let made = support::folder(&described, "{}");
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(&path).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(made.path().join(file), path.join(file)).unwrap();
+        }
+    }
+    let native = weights::checkpoint::open(folder.path()).unwrap();
+    assert_eq!(Pooling::of_file(native.metadata()).unwrap(), pooling);
+    for (form, file, most) in [
+        ("natively", native.clone(), 1e-4),
+        ("as GGUF", converted(&native, BlockType::F32), 1e-4),
+        ("in Q8_0", converted(&native, BlockType::Q8_0), 0.1),
+    ] {
+        let (states, width) = states(&file, &texts(&golden), Products::Exact);
+        let modules = Modules::of_file(&file, width).unwrap();
+        assert_eq!(modules.projects_tokens(), pooling.is_none());
+        let mut apart = 0.0f32;
+        let wanted = golden["multiplied"].as_array().unwrap();
+        assert_eq!(wanted.len(), states.len());
+        for (wanted, states) in wanted.iter().zip(states) {
+            let (mut ours, width) = match pooling {
+                Some(pooling) => (modules.text(pool(pooling, &states, width)), modules.text_width(width)),
+                None => (modules.tokens(states), modules.token_width(width)),
+            };
+            ours.chunks_exact_mut(width).for_each(normalise);
+            let wanted = floats(wanted);
+            assert_eq!(wanted.len(), ours.len());
+            apart = wanted.iter().zip(&ours).map(|(a, b)| (a - b).abs()).fold(apart, f32::max);
+        }
+        println!("{name:24} {apart:.1e} {form}");
+        assert!(apart < most, "{name} {form}: {apart}");
+    }
+}
+
+#[test]
+fn vectors_are_multiplied_as_their_modules_say() {
+    check_multiplied("bert-dense", Some(Pooling::First));
+    check_multiplied("qwen3-embedding-dense", Some(Pooling::Last));
+    check_multiplied("modernbert-tokens", None);
+}
+
+/// ColBERT's own checkpoints keep the projection among the model's tensors; of BGE-M3's it is known that it was not read.
+#[test]
+fn projections_of_tokens_in_other_forms() {
+    let mut golden = golden("bert");
+    golden["tensors"]["linear.weight"] = serde_json::json!([[16, 32], 0.3, 0.0]);
+    let made = folder(&golden);
+    let file = weights::checkpoint::open(made.path()).unwrap();
+    let modules = Modules::of_file(&file, 32).unwrap();
+    assert_eq!((modules.projects_tokens(), modules.token_width(32), modules.left_out()), (true, 16, false));
+    golden["tensors"].as_object_mut().unwrap().remove("linear.weight");
+    let made = folder(&golden);
+    std::fs::write(made.path().join("colbert_linear.pt"), "a pickle").unwrap();
+    let file = weights::checkpoint::open(made.path()).unwrap();
+    let modules = Modules::of_file(&file, 32).unwrap();
+    assert_eq!((modules.projects_tokens(), modules.left_out()), (false, true));
+    let beside = serde_json::json!({"config": {}, "type": "F16", "tensors": {"weight": [[32, 32], 0.3, 0.0], "bias": [[32], 0.3, 0.0]}});
+    let beside = support::folder(&beside, "{}");
+    let to = made.path().join("colbert_linear.safetensors");
+    std::fs::copy(beside.path().join("model.safetensors"), to).unwrap();
+    let file = weights::checkpoint::open(made.path()).unwrap();
+    let modules = Modules::of_file(&file, 32).unwrap();
+    assert_eq!((modules.projects_tokens(), modules.left_out()), (true, false));
 }
 
 fn check_scores(name: &str, outputs: usize) {

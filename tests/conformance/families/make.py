@@ -94,11 +94,14 @@ def models_to_make():
     yield "exaone4", "BF16", t.Exaone4ForCausalLM, t.Exaone4Config(**SIXTY_FOUR | dict(num_hidden_layers=5), sliding_window=16, sliding_window_pattern=4)
     yield "exaone4-small", "BF16", t.Exaone4ForCausalLM, t.Exaone4Config(**SIXTY_FOUR, sliding_window=None, layer_types=["full_attention"] * 3)
     yield "granite", "BF16", t.GraniteForCausalLM, t.GraniteConfig(**SIXTY_FOUR, embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22, attention_multiplier=0.0625)
+    yield "granitemoe", "BF16", t.GraniteMoeForCausalLM, t.GraniteMoeConfig(**SIXTY_FOUR, num_local_experts=6, num_experts_per_tok=3, embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22, attention_multiplier=0.0625)
     yield "olmo2", "BF16", t.Olmo2ForCausalLM, t.Olmo2Config(**SIXTY_FOUR)
     yield "command-r", "F16", t.CohereForCausalLM, t.CohereConfig(**SIXTY_FOUR, logit_scale=0.25)
+    yield "command-r-plus", "BF16", t.CohereForCausalLM, t.CohereConfig(**SIXTY_FOUR, logit_scale=0.25, use_qk_norm=True)
     yield "command-r7b", "BF16", t.Cohere2ForCausalLM, t.Cohere2Config(**SIXTY_FOUR | dict(num_hidden_layers=5), sliding_window=16, logit_scale=0.25)
     yield "stablelm", "BF16", t.StableLmForCausalLM, t.StableLmConfig(**SIZES | dict(hidden_size=128), use_qkv_bias=True, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.25))
     yield "stablelm-parallel", "F16", t.StableLmForCausalLM, t.StableLmConfig(**SIXTY_FOUR, use_parallel_residual=True)
+    yield "stablelm-12b", "F16", t.StableLmForCausalLM, t.StableLmConfig(**SIXTY_FOUR, use_parallel_residual=True, qk_layernorm=True)
     yield "starcoder2", "BF16", t.Starcoder2ForCausalLM, t.Starcoder2Config(**SIXTY_FOUR, sliding_window=16)
     yield "gpt2", "F16", t.GPT2LMHeadModel, t.GPT2Config(vocab_size=VOCAB, n_embd=64, n_layer=3, n_head=4, n_positions=128, bos_token_id=256, eos_token_id=257)
     yield "gpt-neox", "F16", t.GPTNeoXForCausalLM, t.GPTNeoXConfig(**GPT, hidden_size=128, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4)
@@ -181,7 +184,7 @@ def make(kept_as, cls, config, names):
             shape = list(tensor.shape)
             # Matrices keep the size of what goes in. Norms and biases must do something, or nobody sees them forgotten; what
             # they begin with says whether they multiply, multiply with 1 added, or are added.
-            matrix = len(shape) > 1
+            matrix = len(shape) > 1 and not name.endswith("norm.weight")
             centre = 0.0 if matrix else float(tensor.flatten()[0])
             spread = float(np.float32(np.sqrt(3.0 / shape[-1]) if matrix else 0.25))
             theirs = name

@@ -27,6 +27,8 @@ pub(crate) struct Blueprint {
     /// Bytes of the file as it lies on the disk.
     pub file_bytes: u64,
     pub text_bytes: u64,
+    /// Numbers of all activations for a token of a step, where the engine has said it.
+    pub columns: Option<usize>,
     /// Reads texts whole and keeps no keys and values.
     pub is_encoder: bool,
 }
@@ -122,6 +124,7 @@ impl Blueprint {
             matrices,
             sizes,
             text_bytes,
+            columns: None,
             is_encoder,
         })
     }
@@ -161,12 +164,14 @@ impl Blueprint {
             head_width,
             vocabulary,
         };
+        let mut columns = None;
         let mut text_bytes = TEXT_BYTES_A_TOKEN * vocabulary as u64;
         // The engine knows better what it will keep of a token, where it can run the model.
         if let Ok(footprint) = model::Footprint::of(file) {
             sizes.kv_heads = footprint.shape.kv_heads;
             sizes.head_width = footprint.shape.head_width;
             text_bytes = footprint.text_bytes;
+            columns = Some(footprint.columns);
         }
         Some(Self {
             family: family.to_owned(),
@@ -176,6 +181,7 @@ impl Blueprint {
             matrices,
             sizes,
             text_bytes,
+            columns,
             is_encoder,
         })
     }
@@ -198,7 +204,8 @@ impl Blueprint {
     /// Activations of a step of so many tokens, and the logits of one.
     pub(crate) fn workspace_bytes(&self, tokens: u64) -> u64 {
         let Sizes { width, ff_width, heads, kv_heads, head_width, vocabulary, .. } = self.sizes;
-        let columns = 3 * width + 2 * (heads + kv_heads) * head_width + 2 * ff_width + 2 * head_width;
+        let plain = 3 * width + 2 * (heads + kv_heads) * head_width + 2 * ff_width + 2 * head_width;
+        let columns = self.columns.unwrap_or(plain);
         tokens * columns as u64 * ACTIVATION_BYTES + (width + 2 * vocabulary) as u64 * 4
     }
 
@@ -321,8 +328,8 @@ fn matrix_of(tensor: &Tensor, is_head_too: bool, experts: Option<(usize, usize)>
     };
     let used = match experts {
         _ if part == Part::Table => 0,
-        // A tensor of many matrices is one of experts.
-        Some((_, used)) if count > 1 => used.min(count),
+        // A feed-forward's tensor of many matrices is one of experts; DeepSeek's attention has one a head.
+        Some((_, used)) if count > 1 && stem.starts_with("ffn_") => used.min(count),
         _ => count,
     };
     Some(Matrix { part, kind: tensor.block_type, rows: *rows, columns: *columns, count, used })
@@ -533,6 +540,7 @@ mod tests {
         assert_eq!(tiny.sizes.layers, footprint.shape.layers);
         assert_eq!(tiny.sizes.kv_heads, footprint.shape.kv_heads);
         assert_eq!(tiny.kv_bytes(KvType::F16, 100), footprint.context_bytes(KvType::F16, 100));
+        assert_eq!(tiny.workspace_bytes(100), footprint.workspace_bytes(100, 1));
         // Vectors are not counted.
         assert!(tiny.weight_bytes().abs_diff(footprint.weight_bytes) < 8192);
     }

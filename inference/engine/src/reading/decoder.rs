@@ -91,7 +91,7 @@ impl DecoderReader {
         if self.current.iter().all(|text| text.done == text.picked.encoded.ids.len()) {
             for text in std::mem::take(&mut self.current) {
                 let values = match text.picked.want {
-                    Want::Vector => pool(self.pooling, &text.states, abilities.width),
+                    Want::Vector => pool(self.pooling, &text.states, loaded.model.shape().width),
                     Want::States | Want::Score => text.states,
                 };
                 self.queue.deliver(text.picked, values, &abilities);
@@ -161,12 +161,15 @@ impl DecoderReader {
             name: &loaded.located.name,
             tokenizer: &loaded.tokenizer,
             vocab: loaded.model.vocab(),
-            width: loaded.model.shape().width,
+            width: loaded.modules.text_width(loaded.model.shape().width),
+            token_width: loaded.modules.token_width(loaded.model.shape().width),
             context_tokens: loaded.context_tokens.min(trained),
             pooling: self.pooling,
+            pools: loaded.pooling.is_some(),
             // It was not trained to tell documents apart.
             ranks: None,
             embeds: true,
+            modules: &loaded.modules,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use contract::{GenerateError, RankMethod};
 use kernels::Cpu;
-use model::encoder::{Encoder, Pooling, Products, Texts, Workspace};
+use model::encoder::{Encoder, Modules, Pooling, Products, Texts, Workspace};
 use text::Tokenizer;
 use weights::packed::Part;
 
@@ -30,6 +30,7 @@ pub(crate) struct EncoderOptions {
 pub(crate) struct EncoderEngine {
     located: LocatedModel,
     encoder: Encoder<Cpu>,
+    modules: Modules,
     tokenizer: Arc<Tokenizer>,
     compute: Cpu,
     space: Workspace<Cpu>,
@@ -83,10 +84,12 @@ impl EncoderEngine {
         if let Some(packed) = packed.filter(|_| !was_packed && !parts.is_empty()) {
             packed.keep(&located.path, &file, &parts);
         }
+        let modules = Modules::of_file(&file, encoder.shape().width).map_err(|error| failed(&error))?;
         let space = encoder.workspace(&mut compute);
         Ok(Self {
             located,
             encoder,
+            modules,
             tokenizer: Arc::new(tokenizer),
             compute,
             space,
@@ -123,15 +126,15 @@ impl EncoderEngine {
 
     /// Takes a request.
     pub(crate) fn take(&mut self, reading: Reading) {
-        let Self { queue, encoder, tokenizer, located, .. } = self;
+        let Self { queue, encoder, modules, tokenizer, located, .. } = self;
         let context_tokens = self.options.context_tokens;
-        queue.take(reading, &abilities(encoder, tokenizer, &located.name, context_tokens));
+        queue.take(reading, &abilities(encoder, modules, tokenizer, &located.name, context_tokens));
     }
 
     /// Computes some texts and answers the requests that are complete. Requests whose clients left are dropped before.
     pub(crate) fn step(&mut self) {
-        let Self { queue, encoder, tokenizer, located, compute, space, options, texts, .. } = self;
-        let abilities = abilities(encoder, tokenizer, &located.name, options.context_tokens);
+        let Self { queue, encoder, modules, tokenizer, located, compute, space, options, texts, .. } = self;
+        let abilities = abilities(encoder, modules, tokenizer, &located.name, options.context_tokens);
         queue.drop_the_gone();
         let step = queue.pick(options.batch_tokens_max.max(1), &abilities);
         if step.is_empty() {
@@ -143,7 +146,7 @@ impl EncoderEngine {
         }
         encoder.forward(compute, space, texts);
         let wanted = |want: Want| step.iter().any(|picked| picked.want == want);
-        let (outputs, width) = (encoder.outputs(), abilities.width);
+        let (outputs, width) = (encoder.outputs(), encoder.shape().width);
         if wanted(Want::States) {
             encoder.states(compute, space, &mut self.states);
         }
@@ -168,6 +171,7 @@ impl EncoderEngine {
 
 fn abilities<'a>(
     encoder: &Encoder<Cpu>,
+    modules: &'a Modules,
     tokenizer: &'a Tokenizer,
     name: &'a str,
     context_tokens: Option<u32>,
@@ -183,11 +187,14 @@ fn abilities<'a>(
         name,
         tokenizer,
         vocab: encoder.vocab(),
-        width: shape.width,
+        width: modules.text_width(shape.width),
+        token_width: modules.token_width(shape.width),
         context_tokens: context_tokens
             .map_or(shape.context_tokens, |wanted| wanted.clamp(1, shape.context_tokens)),
         pooling: shape.pooling.unwrap_or(Pooling::Mean),
+        pools: shape.pooling.is_some(),
         ranks,
         embeds: encoder.outputs() == 0,
+        modules,
     }
 }

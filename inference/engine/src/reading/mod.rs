@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use contract::{
     EmbedInput, EmbedRequest, Embeddings, GenerateError, KeepAlive, Priority, RankMethod, Ranking, Reply,
-    RerankRequest,
+    RerankRequest, VectorsOf,
 };
-use model::encoder::Pooling;
+use model::encoder::{Modules, Pooling};
 use text::{Encoded, Tokenizer};
 
 /// A request on its way.
@@ -72,6 +72,10 @@ impl Ask {
     }
 }
 
+/// Why a model of which half is a program for Python does half of what it could.
+const LEFT_OUT: &str = "the projection of its tokens (colbert_linear.pt) is a Python pickle, which is never opened; save it in Python as \
+                        colbert_linear.safetensors beside it";
+
 /// What a loaded model can do with texts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Abilities<'a> {
@@ -80,15 +84,20 @@ pub(crate) struct Abilities<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Token ids are below this.
     pub vocab: usize,
-    /// Elements of a vector.
+    /// Elements of a text's vector, and of a token's.
     pub width: usize,
+    pub token_width: usize,
     /// Tokens that a text may have.
     pub context_tokens: u32,
     pub pooling: Pooling,
+    /// The file says how.
+    pub pools: bool,
     /// How it ranks, if it can.
     pub ranks: Option<RankMethod>,
     /// Whether its vectors mean something: those of a cross-encoder do not.
     pub embeds: bool,
+    /// What is multiplied with vectors behind the model.
+    pub modules: &'a Modules,
 }
 
 impl Abilities<'_> {
@@ -102,21 +111,30 @@ impl Abilities<'_> {
                 if !self.embeds {
                     return unsupported("embeddings: it ranks documents");
                 }
+                let of_tokens = request.vectors == VectorsOf::Tokens;
+                if of_tokens && self.modules.left_out() {
+                    return unsupported(&format!("vectors of tokens: {LEFT_OUT}"));
+                }
+                if !of_tokens && self.modules.projects_tokens() && !self.pools {
+                    return unsupported("a vector of a text: it makes one of each token, and ranks by them");
+                }
+                let width = if of_tokens { self.token_width } else { self.width };
                 match request.dimensions {
-                    Some(wanted) if wanted == 0 || wanted as usize > self.width => {
-                        Err(GenerateError::Invalid {
-                            parameter: Some("dimensions"),
-                            message: format!(
-                                "dimensions is {wanted}; vectors of \"{}\" have {} numbers, of which 1 or more can be \
+                    Some(wanted) if wanted == 0 || wanted as usize > width => Err(GenerateError::Invalid {
+                        parameter: Some("dimensions"),
+                        message: format!(
+                            "dimensions is {wanted}; vectors of \"{}\" have {} numbers, of which 1 or more can be \
                                  had",
-                                self.name, self.width
-                            ),
-                        })
-                    }
+                            self.name, width
+                        ),
+                    }),
                     _ => Ok(()),
                 }
             }
             Ask::Rerank(..) if self.ranks.is_none() => unsupported("ranking"),
+            Ask::Rerank(..) if self.ranks == Some(RankMethod::LateInteraction) && self.modules.left_out() => {
+                unsupported(&format!("ranking: {LEFT_OUT}"))
+            }
             Ask::Rerank(..) => Ok(()),
         }
     }

@@ -150,8 +150,13 @@ impl Queue {
         step
     }
 
-    /// What was computed of a text: `width` numbers a token, or one vector, or the head's numbers.
+    /// What was computed of a text, before the modules behind the model: `width` numbers a token, or one vector, or the head's numbers.
     pub(crate) fn deliver(&mut self, picked: Picked, values: Vec<f32>, abilities: &Abilities<'_>) {
+        let values = match picked.want {
+            Want::Vector => abilities.modules.text(values),
+            Want::States => abilities.modules.tokens(values),
+            Want::Score => values,
+        };
         let Some(at) = self.requests.iter().position(|asked| asked.id == picked.request) else { return };
         let Encoded { ids, truncated, .. } = &picked.encoded;
         let output = Output { values, tokens: ids.len() as u32, truncated: *truncated };
@@ -214,12 +219,16 @@ impl Asked {
         let usage = || EmbedUsage { prompt_tokens, total: arrived.elapsed(), load };
         match ask {
             Ask::Embed(request, reply) => {
-                let width = request.dimensions.map_or(abilities.width, |wanted| wanted as usize);
+                let own = match request.vectors {
+                    VectorsOf::Texts => abilities.width,
+                    VectorsOf::Tokens => abilities.token_width,
+                };
+                let width = request.dimensions.map_or(own, |wanted| wanted as usize);
                 let normed = request.normalise.unwrap_or(true);
                 let all = outputs
                     .into_iter()
                     .map(|output| {
-                        let values = vectors(output.values, abilities.width, width, normed);
+                        let values = vectors(output.values, own, width, normed);
                         Embedding { values, width, tokens: output.tokens, truncated: output.truncated }
                     })
                     .collect();
@@ -231,7 +240,7 @@ impl Asked {
                     RankMethod::CrossEncoder => {
                         outputs.iter().map(|output| output.values.first().copied().unwrap_or(0.0)).collect()
                     }
-                    RankMethod::LateInteraction => late_scores(&mut outputs, abilities.width),
+                    RankMethod::LateInteraction => late_scores(&mut outputs, abilities.token_width),
                 };
                 reply.send(Ok(Ranking { scores, method, usage: usage() }));
             }

@@ -7,12 +7,14 @@
 mod footprint;
 mod forward;
 mod load;
+mod modules;
 mod plan;
 mod pooling;
 
 pub use footprint::EncoderFootprint;
 pub use forward::{Texts, Workspace};
 pub use load::{Encoder, Products};
+pub use modules::Modules;
 pub use plan::{EncoderShape, supported};
 pub use pooling::{Pooling, max_similarity, normalise, pool};
 

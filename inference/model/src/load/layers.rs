@@ -106,6 +106,7 @@ impl<C: Compute> Loader<'_, C> {
             QueryNorms::None => Ok(None),
             QueryNorms::Heads => self.vector(&name(part), head_width).map(Some),
             QueryNorms::Whole => self.vector(&name(part), whole).map(Some),
+            QueryNorms::OwnIfThere => self.gains_of_heads(&name(part), head_width, whole),
         };
         let (q_norm, k_norm) = (query_norm(q_norm)?, query_norm(k_norm)?);
         let mut norm = |part: &str, stands: bool| stands.then(|| self.norm(&name(part), width)).transpose();
@@ -133,6 +134,18 @@ impl<C: Compute> Loader<'_, C> {
             feed_forward: self.feed_forward(plan, index)?,
             post_ff_norm,
         })
+    }
+
+    /// Gains of all heads, one after another, where the file has them.
+    fn gains_of_heads(
+        &mut self,
+        name: &str,
+        head_width: usize,
+        whole: usize,
+    ) -> Result<Option<C::Vector>, ModelError> {
+        let Some(values) = self.values(name)? else { return Ok(None) };
+        self.checked(name, &[head_width, whole / head_width])?;
+        Ok(Some(self.compute.vector(&values)))
     }
 
     /// Three tensors, or one with their rows one upon the other.

@@ -17,7 +17,7 @@ const PLAIN: Kind = Kind {
 };
 const GELU: &[&str] = &["gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"];
 
-pub(super) const KINDS: [Kind; 20] = [
+pub(super) const KINDS: [Kind; 21] = [
     Kind { model_types: &["deepseek_v2"], architecture: "deepseek2", ..PLAIN },
     Kind {
         model_types: &["llama", "mistral", "ministral", "mixtral"],
@@ -49,6 +49,7 @@ pub(super) const KINDS: [Kind; 20] = [
     Kind { model_types: &["exaone"], architecture: "exaone", ..PLAIN },
     Kind { model_types: &["exaone4"], architecture: "exaone4", post_norms: true, ..PLAIN },
     Kind { model_types: &["granite"], architecture: "granite", adjacent_pairs: true, ..PLAIN },
+    Kind { model_types: &["granitemoe"], architecture: "granitemoe", adjacent_pairs: true, ..PLAIN },
     Kind { model_types: &["olmo2"], architecture: "olmo2", post_norms: true, ..PLAIN },
     Kind { model_types: &["cohere"], architecture: "command-r", ..PLAIN },
     Kind { model_types: &["cohere2"], architecture: "cohere2", ..PLAIN },
@@ -114,13 +115,13 @@ pub(super) fn rename(all: &mut Map<String, Json>) {
 }
 
 /// Settings that are right at one value only, and what they are. Another value is another model.
-const FIXED: [(&str, &[&str], Json); 7] = [
-    ("use_qk_norm", &["command-r"], Json::Bool(false)),
-    ("qk_layernorm", &["stablelm"], Json::Bool(false)),
+const FIXED: [(&str, &[&str], Json); 6] = [
     ("scale_attn_by_inverse_layer_idx", &["gpt2"], Json::Bool(false)),
     ("scale_attn_weights", &["gpt2"], Json::Bool(true)),
     ("add_cross_attention", &["gpt2"], Json::Bool(false)),
     ("clip_qkv", &["olmo2"], Json::Null),
+    // EmbeddingGemma sees both ways.
+    ("use_bidirectional_attention", &["gemma3"], Json::Bool(false)),
     ("use_parallel_embedding", &["command-r", "cohere2"], Json::Bool(false)),
 ];
 
@@ -255,8 +256,11 @@ pub(super) const WHOLE: [(&str, &str); 10] = [
     ("embed_out", "output"),
 ];
 
+/// Of each expert the gate's rows and those of what it lets through, one upon the other: two tensors in GGUF.
+pub(super) const GATES_AND_UPS: &str = "ffn_gate_up_exps";
+
 /// Names within a layer. `post_attention_layernorm` has two meanings: see [`in_layer`].
-const LAYER: [(&str, &str); 49] = [
+const LAYER: [(&str, &str); 54] = [
     // DeepSeek's.
     ("self_attn.q_a_proj", "attn_q_a"),
     ("self_attn.q_a_layernorm", "attn_q_a_norm"),
@@ -276,6 +280,9 @@ const LAYER: [(&str, &str); 49] = [
     ("self_attn.o_proj", "attn_output"),
     ("self_attn.q_norm", "attn_q_norm"),
     ("self_attn.k_norm", "attn_k_norm"),
+    // StableLM's: one tensor a head, whose numbers are taken out.
+    ("self_attn.q_layernorm.norms", "attn_q_norm"),
+    ("self_attn.k_layernorm.norms", "attn_k_norm"),
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
@@ -307,6 +314,10 @@ const LAYER: [(&str, &str); 49] = [
     ("block_sparse_moe.experts.w1", "ffn_gate_exps"),
     ("block_sparse_moe.experts.w3", "ffn_up_exps"),
     ("block_sparse_moe.experts.w2", "ffn_down_exps"),
+    // Granite's, all experts in one.
+    ("block_sparse_moe.router.layer", "ffn_gate_inp"),
+    ("block_sparse_moe.input_linear", GATES_AND_UPS),
+    ("block_sparse_moe.output_linear", "ffn_down_exps"),
     ("mlp.experts.gate_proj", "ffn_gate_exps"),
     ("mlp.experts.up_proj", "ffn_up_exps"),
     ("mlp.experts.down_proj", "ffn_down_exps"),

@@ -1,5 +1,5 @@
 //! Encoders and what makes embeddings of any model: folders of BERT, RoBERTa, XLM-RoBERTa, DistilBERT, Nomic BERT and
-//! ModernBERT to GGUF's keys and names, and the pooling that sentence-transformers keeps beside them.
+//! ModernBERT to GGUF's keys and names. What sentence-transformers keeps beside them is read by `modules`.
 //!
 //! Names and keys are llama.cpp's for the architectures `bert`, `nomic-bert` and `modern-bert`. Beyond those: where
 //! sentence-transformers cuts texts earlier than the model must, the table of positions ends there
@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json};
 use super::config::{Config, Kind, json_if_there};
 use super::error::CheckpointError;
 use super::files::{Files, Stored};
+use super::modules::{FIRST, MEAN};
 use super::tensors::{Form, check, origin};
 use crate::gguf::{Origin, write::Writer};
 
@@ -31,12 +32,6 @@ pub(super) const KINDS: [Kind; 3] = [
     kind(&["nomic_bert"], "nomic-bert"),
     kind(&["modernbert"], "modern-bert"),
 ];
-
-/// Pooling, as GGUF numbers it.
-const MEAN: u32 = 1;
-const FIRST: u32 = 2;
-const LAST: u32 = 3;
-const RANK: u32 = 4;
 
 /// Whether it is read by this file.
 pub(super) fn is_one(config: &Config) -> bool {
@@ -231,7 +226,7 @@ fn classifier(files: &Files) -> Option<&Stored> {
     names.iter().find_map(|name| files.tensors.get(*name)).map(AsRef::as_ref)
 }
 
-fn has_classifier(files: &Files) -> bool {
+pub(super) fn has_classifier(files: &Files) -> bool {
     classifier(files).is_some()
 }
 
@@ -247,59 +242,10 @@ fn write_classifier(config: &Config, files: &Files, writer: &mut Writer) {
     writer.strings(&format!("{}.classifier.output_labels", config.kind.architecture), &labels);
 }
 
-/// Writes how the vectors of a text's tokens become one, where the folder says it: of any kind of model.
-pub(super) fn write_pooling(
-    folder: &Path,
-    config: &Config,
-    files: &Files,
-    writer: &mut Writer,
-) -> Result<(), CheckpointError> {
-    let key = format!("{}.pooling_type", config.kind.architecture);
-    if is_one(config) && has_classifier(files) {
-        writer.u32(&key, RANK);
-        return Ok(());
-    }
-    let wrong = |problem: String| CheckpointError::Config { key: "modules.json".to_owned(), problem };
-    let Some(modules) = json_if_there(&folder.join("modules.json"))? else { return Ok(()) };
-    for module in modules.as_array().map_or(&[][..], Vec::as_slice) {
-        let of = |key: &str| module.get(key).and_then(Json::as_str).unwrap_or_default();
-        let (kind, path) = (of("type").rsplit('.').next().unwrap_or_default(), of("path"));
-        match kind {
-            "Transformer" | "Normalize" => {}
-            // A name and no path: nothing outside the folder is read.
-            "Pooling" if !path.is_empty() && !path.contains(['/', '\\']) && !path.starts_with('.') => {
-                let settings = json_if_there(&folder.join(path).join("config.json"))?.unwrap_or_default();
-                writer.u32(&key, pooling(&settings).map_err(wrong)?);
-            }
-            other => {
-                return Err(wrong(format!(
-                    "has a module of type {other}, which is not supported: vectors without it would be wrong"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn pooling(settings: &Json) -> Result<u32, String> {
-    let modes =
-        [("cls", "cls_token", FIRST), ("mean", "mean_tokens", MEAN), ("lasttoken", "lasttoken", LAST)];
-    let other = ["max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens"];
-    let on = |mode: &str| settings.get(format!("pooling_mode_{mode}")) == Some(&Json::Bool(true));
-    let named = settings.get("pooling_mode").and_then(Json::as_str);
-    let chosen: Vec<u32> = modes
-        .iter()
-        .filter(|(name, flag, _)| on(flag) || named == Some(*name))
-        .map(|(_, _, number)| *number)
-        .collect();
-    match &chosen[..] {
-        [one] if !other.iter().any(|mode| on(mode)) => Ok(*one),
-        _ => Err(format!("pools in a way that is not supported: {settings}; cls, mean and last token are")),
-    }
-}
-
 /// Names outside layers. Without a name of ours: parts that embeddings do not need.
-const WHOLE: [(&str, Option<&str>); 22] = [
+const WHOLE: [(&str, Option<&str>); 23] = [
+    // ColBERT's projection of tokens.
+    ("linear", Some("token_projection")),
     ("embeddings.word_embeddings", Some("token_embd")),
     ("embeddings.tok_embeddings", Some("token_embd")),
     ("embeddings.position_embeddings", Some("position_embd")),

@@ -51,6 +51,13 @@ pub(super) struct Files {
 }
 
 impl Files {
+    /// One file of another name.
+    pub(super) fn open_file(folder: &Path, name: &str) -> Result<Self, CheckpointError> {
+        let mut found = Found::default();
+        let stamps = vec![read(folder, name, &mut found)?];
+        Ok(Self { tensors: found.tensors, bytes: found.bytes, stamps })
+    }
+
     pub(super) fn open(folder: &Path) -> Result<Self, CheckpointError> {
         let mut stamps = Vec::new();
         let mut found = Found::default();
@@ -74,7 +81,8 @@ pub(super) fn of_model(folder: &Path) -> Result<Vec<String>, CheckpointError> {
     let describes = |name: &str| {
         let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
         let ours = !name.ends_with(".index.json") || index.ends_with(name);
-        (DESCRIBING.contains(&ending) && ours) || name.starts_with("LICENSE")
+        let beside = name == format!("{}.safetensors", super::modules::COLBERT);
+        (DESCRIBING.contains(&ending) && ours) || name.starts_with("LICENSE") || beside
     };
     let (files, folders) = listed(folder)?;
     all.extend(files.into_iter().filter(|name| describes(name)));

@@ -14,6 +14,7 @@ mod encoders;
 mod error;
 mod files;
 mod gpt_oss;
+mod modules;
 mod refused;
 mod tensors;
 mod vocabulary;
@@ -37,7 +38,7 @@ pub fn is_checkpoint(path: &Path) -> bool {
 pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
     refused::check(folder)?;
     let config = config::Config::read(folder)?;
-    let files = files::Files::open(folder)?;
+    let mut files = files::Files::open(folder)?;
     let mut writer = Writer::new();
     let encoder = encoders::is_one(&config);
     if encoder {
@@ -45,14 +46,16 @@ pub fn open(folder: &Path) -> Result<Gguf, CheckpointError> {
     } else {
         config.write(&mut writer)?;
     }
-    encoders::write_pooling(folder, &config, &files, &mut writer)?;
+    let modules = modules::read(folder, &config, &files, &mut writer)?;
     describe::write(folder, &files, &mut writer)?;
     vocabulary::write(folder, Some(&config), &mut writer)?;
-    let origins = if encoder {
+    let mut origins = if encoder {
         encoders::write_tensors(folder, &config, &files, &mut writer)?
     } else {
         tensors::write(&config, &files, &mut writer)?
     };
+    files.stamps.extend(modules.stamps.iter().cloned());
+    origins.extend(modules.write(&mut writer)?);
     Gguf::assembled(&writer, origins, files.stamps, Failure::default()).map_err(CheckpointError::Assembled)
 }
 

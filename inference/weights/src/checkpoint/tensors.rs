@@ -74,6 +74,10 @@ pub(super) fn write(
             stacks.entry(ours).or_default().insert(expert, stored.clone());
             continue;
         }
+        if ours.contains(decoders::GATES_AND_UPS) {
+            origins.extend(halves(theirs, &ours, stored, writer)?);
+            continue;
+        }
         let form = form(&ours, stored, config);
         check(theirs, stored, form)?;
         // GGUF counts columns first.
@@ -81,7 +85,11 @@ pub(super) fn write(
         if form != Form::Transposed {
             shape.reverse();
         }
-        let block_type = if stored.shape.len() == 1 { BlockType::F32 } else { stored.block_type };
+        let block_type = match form {
+            Form::F32 | Form::F32PlusOne => BlockType::F32,
+            _ if stored.shape.len() == 1 => BlockType::F32,
+            _ => stored.block_type,
+        };
         writer.declare(&ours, &shape, block_type);
         origins.push(origin(stored, form));
     }
@@ -106,7 +114,7 @@ fn tied(config: &Config, files: &Files) -> bool {
 /// A tensor in GGUF.
 struct Name {
     ours: String,
-    /// Which of several that are one there.
+    /// Which of several that are one there: of an expert, or of a head.
     expert: Option<u64>,
 }
 
@@ -127,10 +135,15 @@ fn name(theirs: &str, config: &Config) -> Option<Name> {
     };
     let (number, part) = in_layer.split_once('.')?;
     let number = number.parse::<u64>().ok().filter(|number| *number < config.layers)?;
-    let (part, expert) = match part.split_once(".experts.").and_then(|(of, rest)| {
+    let of_expert = part.split_once(".experts.").and_then(|(of, rest)| {
         let (expert, part) = rest.split_once('.')?;
         Some((format!("{of}.experts.{part}"), expert.parse::<u64>().ok()?))
-    }) {
+    });
+    let of_head = || {
+        let (of, head) = part.rsplit_once(".norms.")?;
+        Some((format!("{of}.norms"), head.parse::<u64>().ok()?))
+    };
+    let (part, expert) = match of_expert.or_else(of_head) {
         Some((part, expert)) => (part, Some(expert)),
         None => (part.to_owned(), None),
     };
@@ -138,18 +151,51 @@ fn name(theirs: &str, config: &Config) -> Option<Name> {
     Some(Name { ours: format!("blk.{number}.{ours}.{end}"), expert })
 }
 
-/// Declares one tensor of all experts.
+/// Declares two tensors that are one in the folder: of each expert first the rows of the one, then those of the other.
+fn halves(
+    theirs: &str,
+    ours: &str,
+    stored: &Arc<Stored>,
+    writer: &mut Writer,
+) -> Result<[Origin; 2], CheckpointError> {
+    let &[experts, rows, columns] = stored.shape.as_slice() else {
+        let (name, found) = (theirs.to_owned(), stored.shape.clone());
+        return Err(CheckpointError::Shape { name, found, wanted: "a matrix for each expert" });
+    };
+    check(theirs, stored, Form::Same)?;
+    if !rows.is_multiple_of(2) {
+        let (name, found) = (theirs.to_owned(), stored.shape.clone());
+        return Err(CheckpointError::Shape { name, found, wanted: "as many rows of gates as of the rest" });
+    }
+    Ok(["ffn_gate_exps", "ffn_up_exps"].map(|part| {
+        let name = ours.replace(decoders::GATES_AND_UPS, part);
+        writer.declare(&name, &[columns, rows / 2, experts], stored.block_type);
+        let (kept, second) = (stored.clone(), part == "ffn_up_exps");
+        Origin::Made(Arc::new(move || {
+            let half = (kept.bytes().len() / experts / 2).max(1);
+            kept.bytes().chunks_exact(half).skip(usize::from(second)).step_by(2).flatten().copied().collect()
+        }))
+    }))
+}
+
+/// Declares one tensor of all experts, or of all heads.
 fn stacked(
     config: &Config,
     name: &str,
     stack: BTreeMap<u64, Arc<Stored>>,
     writer: &mut Writer,
 ) -> Result<Origin, CheckpointError> {
-    let count = decoders::experts(config)?.unwrap_or(0);
+    let (count, of_heads) = match name {
+        _ if name.ends_with("attn_q_norm.weight") => (config.heads, true),
+        _ if name.ends_with("attn_k_norm.weight") => (config.kv_heads, true),
+        _ => (decoders::experts(config)?.unwrap_or(0), false),
+    };
     let all: Vec<Arc<Stored>> = (0..count).filter_map(|expert| stack.get(&expert).cloned()).collect();
     let Some(first) = all.first().filter(|_| all.len() as u64 == count && stack.len() == all.len()) else {
-        let problem = format!("is {count}, and {name} would be made of {} experts", stack.len());
-        return Err(Config::wrong("num_experts", problem));
+        let (key, what) =
+            if of_heads { ("num_attention_heads", "heads") } else { ("num_experts", "experts") };
+        let problem = format!("is {count}, and {name} would be made of {} {what}", stack.len());
+        return Err(Config::wrong(key, problem));
     };
     let alike = |other: &Arc<Stored>| (&other.shape, other.block_type) == (&first.shape, first.block_type);
     if let Some(other) = all.iter().find(|other| !alike(other)) {
@@ -158,6 +204,12 @@ fn stacked(
     }
     let mut shape: Vec<usize> = first.shape.iter().rev().copied().collect();
     shape.push(all.len());
+    if of_heads {
+        writer.declare(name, &shape, BlockType::F32);
+        return Ok(Origin::Made(Arc::new(move || {
+            all.iter().flat_map(|stored| f32_bytes(stored, 0.0)).collect()
+        })));
+    }
     writer.declare(name, &shape, first.block_type);
     Ok(Origin::Made(Arc::new(move || all.iter().flat_map(|stored| stored.bytes()).copied().collect())))
 }
@@ -169,6 +221,8 @@ fn form(name: &str, stored: &Stored, config: &Config) -> Form {
         ("attn_q", _) if config.kind.adjacent_pairs => Some(Form::Adjacent(config.heads)),
         ("attn_k", _) if config.kind.adjacent_pairs => Some(Form::Adjacent(config.kv_heads)),
         ("attn_qkv", "gptneox") => Some(Form::ByHead(config.heads)),
+        // A gain for each element of each head.
+        ("attn_q_norm" | "attn_k_norm", _) if matrix => Some(Form::F32),
         ("attn_qkv" | "attn_output" | "ffn_up" | "ffn_down", "gpt2") if matrix => Some(Form::Transposed),
         _ => None,
     };
