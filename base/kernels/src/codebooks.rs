@@ -100,9 +100,8 @@ pub(crate) const MXFP4_BYTES: [u8; 16] = bytes(&MXFP4_LEVELS, 16);
 /// The sixteen levels of NF4, which is NormalFloat4 (Dettmers et al., QLoRA, 2023): quantiles of the normal distribution from −1
 /// to 1 with an exact zero, here in whole 127ths, for the kernels multiply whole numbers. That moves a level by 0.2 % of the range
 /// at most, and is what the format says, not an approximation of it.
-pub(crate) const NF4_LEVELS: [f32; 16] = [
-    -127.0, -88.0, -67.0, -50.0, -36.0, -23.0, -12.0, 0.0, 10.0, 20.0, 31.0, 43.0, 56.0, 71.0, 92.0, 127.0,
-];
+pub(crate) const NF4_LEVELS: [f32; 16] =
+    [-127.0, -88.0, -67.0, -50.0, -36.0, -23.0, -12.0, 0.0, 10.0, 20.0, 31.0, 43.0, 56.0, 71.0, 92.0, 127.0];
 
 /// [`NF4_LEVELS`] as bytes, 128 added.
 pub(crate) const NF4_BYTES: [u8; 16] = bytes(&NF4_LEVELS, 128);

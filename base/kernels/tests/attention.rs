@@ -138,7 +138,11 @@ impl<'a> Sequences<'a> {
         for (sequence, positions) in parts {
             let first = batch.positions.len();
             batch.positions.extend(positions.clone().map(|position| position as u32));
-            batch.spans.push(Span { rows: first..batch.positions.len(), pages: self.ids[*sequence].clone(), stretched: false });
+            batch.spans.push(Span {
+                rows: first..batch.positions.len(),
+                pages: self.ids[*sequence].clone(),
+                stretched: false,
+            });
             let case = self.cases[*sequence];
             q.extend_from_slice(&case.q[positions.clone()]);
             k.extend_from_slice(&case.k[positions.clone()]);
