@@ -75,6 +75,11 @@ fn every_type_and_odd_shape_is_near_the_exact_product() {
                 let off = apart(&ours, &exact);
                 assert!(off < 0.013, "{what}: off by {off}");
                 let takes_it = ["avx-vnni", "avx512", "avx512-bf16"].contains(&level.name());
+                assert_eq!(
+                    cpu.form() != level.name(),
+                    takes_it,
+                    "{what}: pages of other bits have another form"
+                );
                 assert_eq!(ours != plain, takes_it, "{what}");
                 let one = product(&mut cpu, &weight, &x[..columns], rows, columns);
                 assert_eq!(one, plain[..rows], "{what}: a single row is as ever");

@@ -52,11 +52,11 @@ pub trait PageShelf: Send {
 }
 
 /// All that the bits of a page depend on besides the model's file and the tokens.
-pub(crate) fn form(shape: &PageShape, level: &str) -> String {
+pub(crate) fn form(shape: &PageShape, device: &str) -> String {
     let PageShape { layers, kv_heads, head_width, kv_type, .. } = *shape;
     let kv_type: KvType = kv_type;
     format!(
-        "bits {BITS} of {}, {level}, {} in {layers} layers of {kv_heads} heads of {head_width}, {PAGE_TOKENS} tokens",
+        "bits {BITS} of {}, {device}, {} in {layers} layers of {kv_heads} heads of {head_width}, {PAGE_TOKENS} tokens",
         env!("CARGO_PKG_VERSION"),
         kv_type.name(),
     )

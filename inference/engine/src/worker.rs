@@ -117,8 +117,8 @@ impl Worker {
     pub(crate) fn with_pages_kept(mut self, store: Option<&dyn PageStore>) -> Self {
         let loaded = self.engine.loaded();
         let shelf = store.zip(loaded.version.as_ref()).and_then(|(store, version)| {
-            let (shape, level) = self.engine.pages_are();
-            let form = spill::form(&shape, level);
+            let (shape, device) = self.engine.pages_are();
+            let form = spill::form(&shape, &device);
             store.shelf(&loaded.located.path, version, &form, shape.page_bytes())
         });
         if let Some(shelf) = shelf {

@@ -24,6 +24,13 @@ impl Cpu {
         self.requantises = yes;
     }
 
+    /// All of this device that the bits of a prompt's results depend on: its instruction set, and whether weights are rounded once more.
+    #[must_use]
+    pub fn form(&self) -> String {
+        let once_more = if self.requantises && self.level.requantises() { ", requantised" } else { "" };
+        format!("{}{once_more}", self.level.name())
+    }
+
     /// Whether a product of so many rows takes that form.
     pub(super) fn takes_panels(&self, weights: &Packed, rows: usize) -> bool {
         self.requantises

@@ -38,9 +38,9 @@ impl Engine {
         self
     }
 
-    /// The shape of pages, and the kernels that fill them.
-    pub(crate) fn pages_are(&self) -> (PageShape, &'static str) {
-        (self.pages.shape(), self.compute.level().name())
+    /// The shape of pages, and what their bits depend on of the device that fills them.
+    pub(crate) fn pages_are(&self) -> (PageShape, String) {
+        (self.pages.shape(), self.compute.form())
     }
 
     /// Whether somebody waits for pages.
